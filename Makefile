@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PY := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: help setup demo test test-fast test-full lint format docs serve drills bench clean
+
+help: ## explain the commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## .venv with the project, its launcher and all that the tests need
+
+$(READY): pyproject.toml uv.lock scripts/setup.sh src/tidemill/node/launcher/launcher.c
+	sh scripts/setup.sh
+	@touch $(READY)
+
+demo: $(READY) ## deploy examples/sweep on a fresh server, run it, show the best results (KEEP=1 leaves the server running)
+	$(PY) scripts/demo.py
+
+test: $(READY) ## the whole suite, under 20 minutes on two cores
+	$(PY) -m pytest -q -n 2 -m "not e2e"
+	$(PY) -m pytest -q -m e2e
+
+test-fast: $(READY) ## all but e2e, under a minute
+	$(PY) -m pytest -q -n 2 -m "not e2e"
+
+test-full: test drills ## the suite, then the long drills
+
+lint: $(READY) ## ruff, mypy --strict, the import contract
+	.venv/bin/ruff format --check src tests scripts examples
+	.venv/bin/ruff check src tests scripts examples
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: $(READY) ## let ruff put the code into shape
+	.venv/bin/ruff format src tests scripts examples
+	.venv/bin/ruff check --fix src tests scripts examples
+
+docs: $(READY) ## write the generated reference pages (settings, states, cli)
+	$(PY) scripts/reference.py
+
+serve: $(READY) ## a server on port 8700 with its data in ./.data
+	.venv/bin/tidemill server --data-dir .data
+
+drills: $(READY) ## kill -9 of server and node under a running execution, again and again
+	$(PY) scripts/drills.py
+
+bench: $(READY) ## time from POST to a task's first line, tasks a second
+	$(PY) bench/run.py
+
+clean: ## remove what the commands above made
+	rm -rf .venv .demo .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

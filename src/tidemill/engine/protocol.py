@@ -1,0 +1,63 @@
+"""Engine: the smallest protocol that every supplier of nodes can implement (docs/engines.md)."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tidemill.model.ids import AttemptId, NodeId
+from tidemill.model.lease import (
+    Acknowledgement,
+    EventBatch,
+    Inventory,
+    Lease,
+    LogBatch,
+    NodeInfo,
+    Position,
+)
+
+
+class Engine(Protocol):
+    """Supplies placement, node membership and process bootstrapping; never the source of truth.
+
+    All methods are synchronous and safe to call from several threads. ``EngineUnavailable`` means "ask again": it may
+    come out of any of them, costs no attempt, and leaves open whether the call had its effect. A node refuses a
+    ``term`` lower than the highest it has seen with ``StaleTerm``. Nothing else is raised.
+    """
+
+    def nodes(self) -> Sequence[NodeInfo]:
+        """The nodes that can take leases now."""
+        ...
+
+    def launch(self, node: NodeId, leases: Sequence[Lease], term: int) -> Sequence[Acknowledgement]:
+        """Give leases, in order of preference. Idempotent on the attempt id: known attempts are acknowledged again."""
+        ...
+
+    def events(self, node: NodeId, after: Position, wait_s: float) -> EventBatch:
+        """Events numbered above ``after``; waits up to ``wait_s`` until there is one or a new log block.
+
+        ``after`` acknowledges: it is the last number whose effect is committed, and the node forgets all up to it.
+        """
+        ...
+
+    def logs(self, node: NodeId, after: Position, max_bytes: int) -> LogBatch:
+        """Log blocks numbered above ``after``: one if any waits, then up to ``max_bytes``; ``after`` acknowledges."""
+        ...
+
+    def renew(self, node: NodeId, attempts: Sequence[AttemptId], ttl_s: float, term: int) -> None:
+        """Prolong the time to live of these leases; without effect where leases have none."""
+        ...
+
+    def cancel(self, node: NodeId, attempts: Sequence[AttemptId], grace_s: float, term: int) -> None:
+        """SIGTERM to the whole tree of each, SIGKILL after ``grace_s``: ends as ``cancelled``. Unknown are ignored."""
+        ...
+
+    def withdraw(self, node: NodeId, attempts: Sequence[AttemptId], term: int) -> Sequence[AttemptId]:
+        """Those of ``attempts`` that had not started, now forgotten by the node. The others go on."""
+        ...
+
+    def inventory(self, node: NodeId) -> Inventory:
+        """What the node knows right now."""
+        ...
+
+    def close(self, *, stop_tasks: bool) -> None:
+        """Detach; with ``stop_tasks`` end the nodes too: their attempts become planned losses."""
+        ...

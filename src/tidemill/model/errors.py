@@ -1,0 +1,104 @@
+"""Every error a caller can be answered with.
+
+::
+
+    TidemillError
+    ├── Invalid              what was sent cannot be right          INVALID
+    │   └── TooLarge         it is bigger than a limit allows       TOO_LARGE
+    ├── Unauthorized         no credential, or a bad one            UNAUTHORIZED
+    ├── Forbidden            a good credential without the right    FORBIDDEN
+    ├── NotFound             not in this workspace                  NOT_FOUND
+    ├── Conflict             not in the state it is in now          CONFLICT
+    │   ├── AlreadyExists    the name or id is taken                ALREADY_EXISTS
+    │   └── NotRunnable      the job takes no executions now        NOT_RUNNABLE
+    ├── OverQuota            a cap of the workspace is reached      OVER_QUOTA
+    ├── Overloaded           too much waits to be written           OVERLOADED
+    ├── OutOfSpace           nothing can be written now             OUT_OF_SPACE
+    ├── EngineUnavailable    an engine does not answer              ENGINE_UNAVAILABLE
+    ├── StaleTerm            a scheduler without the right to give  STALE_TERM
+    └── IllegalMove          a bug: an event its state forbids      ILLEGAL_MOVE
+"""
+
+from typing import ClassVar
+
+
+class TidemillError(Exception):
+    """Base of all; ``str()`` is one sentence for the user: what, which, and what would be right."""
+
+    error_code: ClassVar[str] = "ERROR"
+    words: ClassVar[str] = "error"
+    """The stable short text of the answer's ``error`` member."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Invalid(TidemillError):
+    error_code = "INVALID"
+    words = "Bad request"
+
+
+class TooLarge(Invalid):
+    error_code = "TOO_LARGE"
+    words = "Request too large"
+
+
+class Unauthorized(TidemillError):
+    error_code = "UNAUTHORIZED"
+    words = "Unauthorized"
+
+
+class Forbidden(TidemillError):
+    error_code = "FORBIDDEN"
+    words = "Forbidden"
+
+
+class NotFound(TidemillError):
+    error_code = "NOT_FOUND"
+    words = "Not found"
+
+
+class Conflict(TidemillError):
+    error_code = "CONFLICT"
+    words = "Conflict"
+
+
+class AlreadyExists(Conflict):
+    error_code = "ALREADY_EXISTS"
+    words = "Already exists"
+
+
+class NotRunnable(Conflict):
+    error_code = "NOT_RUNNABLE"
+    words = "Job takes no executions"
+
+
+class OverQuota(TidemillError):
+    error_code = "OVER_QUOTA"
+    words = "Maximum parallel executions limit reached"
+
+
+class Overloaded(TidemillError):
+    error_code = "OVERLOADED"
+    words = "Server overloaded"
+
+
+class OutOfSpace(TidemillError):
+    error_code = "OUT_OF_SPACE"
+    words = "No space left"
+
+
+class EngineUnavailable(TidemillError):
+    error_code = "ENGINE_UNAVAILABLE"
+    words = "Engine unavailable"
+
+
+class StaleTerm(TidemillError):
+    error_code = "STALE_TERM"
+    words = "Stale term"
+
+
+class IllegalMove(TidemillError):
+    error_code = "ILLEGAL_MOVE"
+    words = "Internal error"

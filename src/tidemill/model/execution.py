@@ -1,0 +1,96 @@
+"""Executions, tasks and attempts as their users see them, and the arithmetic of retries."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey
+from tidemill.model.states import ExecutionState, TaskState
+
+RETRY_BASE: Final = timedelta(seconds=1)
+RETRY_CAP: Final = timedelta(seconds=60)
+LOST_ALONE_AFTER: Final = 2
+LOST_LIMIT: Final = 5
+
+
+class Reason(StrEnum):
+    """Why a task is as it is: the conditions of the wire."""
+
+    EXIT_CODE = "ExitCode"
+    SIGNAL = "Signal"
+    OUT_OF_MEMORY = "OutOfMemory"
+    TIMEOUT = "Timeout"
+    CANCELLED = "Cancelled"
+    LAUNCH_ERROR = "LaunchError"
+    NODE_LOST = "NodeLost"
+    RESULT_REJECTED = "ResultRejected"
+    RETRYING = "Retrying"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counts of an execution's tasks; ``retried`` counts charged retries started, the others partition ``total``."""
+
+    total: int
+    pending: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    retried: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run of one revision. ``env_names`` are the names of its own variables; their values are sealed."""
+
+    key: ExecutionKey
+    id: str
+    job: str
+    job_key: JobKey
+    workspace: str
+    revision: str
+    state: ExecutionState
+    stats: Stats
+    input_set: InputSetKey
+    request_id: str
+    parallelism: int
+    memory_mb: int
+    memory_override_mb: int | None
+    timeout_s: int
+    max_retries: int
+    env_names: tuple[str, ...]
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One unit of an execution. ``attempts`` counts all tries so far, lost ones too; 0 for one that has no row yet."""
+
+    index: int
+    state: TaskState
+    attempts: int
+    reason: Reason | None
+    message: str
+    exit_code: int | None
+    signal: int | None
+    has_result: bool
+    created_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    updated_at: datetime | None
+
+
+def backoff(attempt: int) -> timedelta:
+    """The longest wait after the ``attempt``-th failure (1-based): doubles from 1 s, never exceeds 60 s.
+
+    The caller adds the jitter. Raises ValueError if ``attempt`` < 1.
+    """
+    if attempt < 1:
+        raise ValueError(f"attempt is {attempt}, must be at least 1")
+    # 6 doublings of 1 s pass the cap; an unbounded shift would overflow timedelta
+    return min(RETRY_CAP, RETRY_BASE * (1 << min(attempt - 1, 6)))

@@ -1,0 +1,74 @@
+"""Names of things: which are chosen by users, which are made by us, and how they look as text."""
+
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NewType
+
+ExecutionKey = NewType("ExecutionKey", int)
+BuildKey = NewType("BuildKey", int)
+InputSetKey = NewType("InputSetKey", int)
+JobKey = NewType("JobKey", int)
+NodeId = NewType("NodeId", str)
+
+JOB_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,47}[a-z0-9])?")
+EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+ID_PREFIX_MIN: Final = 8
+
+# 2026-01-01T00:00:00Z in milliseconds: keys start small and stay ordered by time of making
+_KEY_EPOCH_MS: Final = 1_767_225_600_000
+_KEY_RANDOM_BITS: Final = 22
+
+
+class OwnerKind(StrEnum):
+    """What an attempt is a try of."""
+
+    TASK = "t"
+    BUILD = "b"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AttemptId:
+    """One try of one unit of work; never reused, so it fences every report about that try.
+
+    ``owner`` is the key of an execution or of a build; ``index`` is 0 for builds; ``number`` is 1-based.
+    """
+
+    kind: OwnerKind
+    owner: int
+    index: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.owner}/{self.index}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "AttemptId":
+        """Read the text form. Raises ValueError when it is not one."""
+        kind, owner, index, number = text.split("/")
+        return cls(OwnerKind(kind), int(owner), int(index), int(number))
+
+
+def new_key(now_ms: int) -> int:
+    """A fresh 63-bit key: milliseconds since 2026 in the high bits, 22 random bits below.
+
+    Unique for practical purposes and, in each table, by its primary key: a collision is a failed insert.
+    """
+    return ((now_ms - _KEY_EPOCH_MS) << _KEY_RANDOM_BITS) | secrets.randbits(_KEY_RANDOM_BITS)
+
+
+def new_execution_id() -> str:
+    """A UUIDv4: its first eight characters tell executions apart (docs/wire.md, logs)."""
+    return str(uuid.uuid4())
+
+
+def new_revision_id() -> str:
+    """``rev-`` and ten hexadecimal digits."""
+    return f"rev-{secrets.token_hex(5)}"
+
+
+def new_image_tag() -> str:
+    """Ten lower-case hexadecimal digits; the full reference is ``job/NAME:TAG``."""
+    return secrets.token_hex(5)

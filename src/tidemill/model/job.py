@@ -1,0 +1,99 @@
+"""Jobs and revisions: what a user defines, and the immutable snapshots of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from tidemill.model.ids import JobKey
+from tidemill.model.states import JobState
+
+JsonObject = Mapping[str, object]
+
+DEFAULT_TIMEOUT_S: Final = 900
+DEFAULT_MAX_RETRIES: Final = 0
+DEFAULT_MAX_CONCURRENT_TASKS: Final = 10
+DEFAULT_MEMORY_MB: Final = 2048
+DEFAULT_GENERATION: Final = "mk3"
+MIN_MEMORY_MB: Final = 16
+MAX_TIMEOUT_S: Final = 86_400
+MAX_RETRIES: Final = 100
+MAX_CONCURRENT_TASKS: Final = 100_000
+KEPT_REVISIONS: Final = 5
+MASK: Final = "****"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env:
+    """One variable of a job. A secret one holds a sealed envelope in ``value``, never the text itself."""
+
+    name: str
+    value: str = field(repr=False)
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How tasks run. ``image`` is ``job/NAME:TAG``, empty before the first deploy. ``extra`` keeps unknown members."""
+
+    image: str = ""
+    memory_mb: int = DEFAULT_MEMORY_MB
+    timeout_s: int = DEFAULT_TIMEOUT_S
+    max_retries: int = DEFAULT_MAX_RETRIES
+    max_concurrent_tasks: int = DEFAULT_MAX_CONCURRENT_TASKS
+    generation: str = DEFAULT_GENERATION
+    envs: tuple[Env, ...] = ()
+    extra: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a revision freezes. ``extra`` keeps members of the wire's spec that this slice does not act on."""
+
+    enabled: bool = True
+    region: str = ""
+    runtime: Runtime = field(default_factory=Runtime)
+    extra: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One immutable snapshot. ``image_digest`` is empty while the revision is staged."""
+
+    id: str
+    number: int
+    spec: JobSpec
+    image_digest: str
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something that happened to a job, for its user: ``status`` is a JobState's word, ``message`` says why."""
+
+    at: datetime
+    type: str
+    status: str
+    message: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A definition as its user sees it. ``spec`` is the active revision's, else the staged one's."""
+
+    key: JobKey
+    workspace: str
+    name: str
+    display_name: str
+    external_id: str
+    labels: Mapping[str, str]
+    state: JobState
+    spec: JobSpec
+    active_revision: str
+    events: tuple[JobEvent, ...]
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str

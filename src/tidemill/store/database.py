@@ -1,0 +1,254 @@
+"""SQLite with one writer and group commit; readers apart. Units of work are plain functions of a connection."""
+
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
+
+from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
+from tidemill.store import migrate
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 1_000
+_MAX_GROUP: Final = 500
+_READERS: Final = 16
+_BUSY_MS: Final = 10_000
+# SQLite's words for "the disk is the problem"; anything else is a bug and keeps its own type
+_SPACE_WORDS: Final = ("database or disk is full", "disk I/O error", "readonly database")
+
+
+class Changes:
+    """Counts commits that others may want to know of; ``wait`` sleeps until there is a new one."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def signal(self) -> None:
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, timeout_s: float | None) -> int:
+        """The count, once it differs from ``seen`` or ``timeout_s`` has passed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._count != seen, timeout_s)
+            return self._count
+
+
+@dataclass(slots=True)
+class _Unit(Generic[T]):
+    work: Callable[[Connection], T]
+    future: Future[T]
+    wakes: bool
+
+
+class Database:
+    """A data directory's SQLite file, opened for as long as this object lives.
+
+    ``write`` and ``submit`` hand a unit of work to the one writer thread. It runs many units in one transaction, a
+    savepoint each: a unit that raises is undone alone, a COMMIT that fails fails all of its group. A caller has its
+    answer only after COMMIT (WAL, ``synchronous=FULL``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open, or make, the file at ``path`` and bring its tables up to date.
+
+        Raises Conflict when another process holds it.
+        """
+        self.path = path
+        self.changes = Changes()
+        self._lock = _lock_file(path.with_suffix(".lock"))
+        self._queue: queue.Queue[_Unit[object] | None] = queue.Queue()
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
+        self._closed = False
+        self._writer_engine = _writer(path)
+        migrate.upgrade(self._writer_engine)
+        self._reader_engine = _reader(path)
+        self._connection = self._writer_engine.connect()
+        self._thread = threading.Thread(target=self._run, name="tidemill-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Connection], T], *, urgent: bool = False, wakes: bool = True) -> Future[T]:
+        """Queue a unit of work. ``wakes=False``: its commit is no news for the scheduler (its own writes).
+
+        Raises Overloaded when 1,000 units wait and it is not ``urgent`` (the scheduler's are).
+        """
+        future: Future[T] = Future()
+        with self._waiting_lock:
+            if self._closed:
+                raise Overloaded("the server is shutting down; send the request again")
+            if self._waiting >= MAX_WAITING and not urgent:
+                raise Overloaded(f"{MAX_WAITING} writes are waiting for the disk; send the request again")
+            self._waiting += 1
+            # the queue is of mixed result types: a unit's own future keeps its type
+            self._queue.put(_Unit(work, future, wakes))  # type: ignore[arg-type]
+        return future
+
+    def write(self, work: Callable[[Connection], T], *, urgent: bool = False, wakes: bool = True) -> T:
+        """Run a unit of work and wait until it is committed. Raises what the unit raised."""
+        return self.submit(work, urgent=urgent, wakes=wakes).result()
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` on a read-only snapshot. Keep it short: a page, not an execution."""
+        with self._reader_engine.connect() as connection, connection.begin(), _plain_errors():
+            return work(connection)
+
+    def close(self) -> None:
+        """Commit what is queued, then let go of the file. Idempotent."""
+        with self._waiting_lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+        self._writer_engine.dispose()
+        self._reader_engine.dispose()
+        os.close(self._lock)
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            self._commit(group)
+
+    def _next_group(self) -> list[_Unit[object]] | None:
+        """All that waits now, at least one unit. None at the end."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        group = [first]
+        with suppress(queue.Empty):
+            while len(group) < _MAX_GROUP:
+                unit = self._queue.get_nowait()
+                if unit is None:
+                    self._queue.put(None)  # the end is seen again once this group is done
+                    break
+                group.append(unit)
+        with self._waiting_lock:
+            self._waiting -= len(group)
+        return group
+
+    def _commit(self, group: Sequence[_Unit[object]]) -> None:
+        done: list[tuple[_Unit[object], object]] = []
+        failed: list[tuple[_Unit[object], BaseException]] = []
+        try:
+            with _plain_errors(), self._connection.begin():
+                for unit in group:
+                    try:
+                        done.append((unit, self._one(unit)))
+                    except Exception as error:
+                        if not self._in_transaction():
+                            raise  # SQLite has undone all of it, as it does when the disk is full
+                        failed.append((unit, error))
+        except Exception as error:  # noqa: BLE001 - nothing of the group is committed: every caller must know
+            failed = [(unit, error) for unit in group]
+            done = []
+        if any(unit.wakes for unit, _ in done):
+            self.changes.signal()
+        for unit, value in done:
+            unit.future.set_result(value)
+        for unit, reason in failed:
+            unit.future.set_exception(_plain(reason))
+
+    def _one(self, unit: _Unit[object]) -> object:
+        """One unit in a savepoint of its own, so that its failure undoes nothing else."""
+        self._connection.exec_driver_sql("SAVEPOINT unit")
+        try:
+            value = unit.work(self._connection)
+        except BaseException:
+            if self._in_transaction():
+                self._connection.exec_driver_sql("ROLLBACK TO unit")
+            raise
+        finally:
+            if self._in_transaction():
+                self._connection.exec_driver_sql("RELEASE unit")
+        return value
+
+    def _in_transaction(self) -> bool:
+        raw: object = self._connection.connection.dbapi_connection
+        return isinstance(raw, sqlite3.Connection) and raw.in_transaction
+
+
+def _lock_file(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Conflict(
+            f"another server holds {path.parent}; stop it with `tidemill stop`, or give this one another --data-dir"
+        ) from None
+    return descriptor
+
+
+def _writer(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # BEGIN is ours, see below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "cache_size=-65536"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _reader(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite:///file:{path}?mode=ro&uri=true",
+        poolclass=QueuePool,
+        pool_size=_READERS,
+        max_overflow=64,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None
+        for pragma in ("query_only=1", f"busy_timeout={_BUSY_MS}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _plain(error: BaseException) -> BaseException:
+    if isinstance(error, DBAPIError) and any(word in str(error.orig) for word in _SPACE_WORDS):
+        return OutOfSpace(f"the database cannot be written: {error.orig}; free disk space and send it again")
+    return error
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        plain = _plain(error)
+        if isinstance(plain, TidemillError):
+            raise plain from error
+        raise

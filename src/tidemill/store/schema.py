@@ -1,0 +1,362 @@
+"""The tables. Alembic migrations (``migrations/``) make them; a test compares the two."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC time, kept as microseconds since the epoch so that it sorts and compares the same everywhere."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def _state(states: type[TaskState | ExecutionState | JobState | BuildState], name: str) -> CheckConstraint:
+    words = ", ".join(f"'{state.value}'" for state in states)
+    return CheckConstraint(f"state IN ({words})", name=name)
+
+
+metadata = MetaData()
+
+workspace = Table(
+    "workspace",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("display_name", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("max_parallel_executions", Integer, nullable=False),
+    Column("max_concurrent_tasks", Integer),
+    Column("jobs_total", Integer, nullable=False, server_default="0"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # HMAC-SHA256 under the pepper, hex
+    Column("id", String(36), nullable=False, unique=True),
+    Column("workspace", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("prefix", String(16), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("workspace", String(64), nullable=False),
+    Column("name", String(49), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("external_id", Text, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("active_revision", String(64), nullable=False, server_default=""),
+    Column("staged_revision", String(64), nullable=False, server_default=""),
+    Column("executions_total", Integer, nullable=False, server_default="0"),
+    Column("events_total", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    Column("terminated_at", Instant),
+    _state(JobState, "job_state"),
+    Index(
+        "job_name",
+        "workspace",
+        "name",
+        unique=True,
+        sqlite_where=text("terminated_at IS NULL"),
+        postgresql_where=text("terminated_at IS NULL"),
+    ),
+    Index("job_created", "workspace", "created_at", "key"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("spec", JSON, nullable=False),  # service/specs.py writes it; secret values are sealed envelopes
+    Column("image_digest", String(64), nullable=False, server_default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
+job_event = Table(
+    "job_event",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("revision", String(64), nullable=False),
+)
+
+image = Table(
+    "image",
+    metadata,
+    Column("workspace", String(64), primary_key=True),
+    Column("name", String(49), primary_key=True),
+    Column("tag", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of the capability in its URL
+    Column("workspace", String(64), nullable=False),
+    Column("job", BigInteger, nullable=False, index=True),
+    Column("revision", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+)
+
+build = Table(
+    "build",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("workspace", String(64), nullable=False),
+    Column("job", BigInteger, nullable=False, index=True),
+    Column("revision", String(64), nullable=False),
+    Column("source_digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("lost_in_row", Integer, nullable=False, server_default="0"),
+    Column("not_before", Instant),
+    Column("memory_mb", Integer, nullable=False),
+    Column("timeout_s", Integer, nullable=False),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    _state(BuildState, "build_state"),
+    Index("build_open", "not_before", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+)
+
+input_set = Table(
+    "input_set",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("workspace", String(64), nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Instant, nullable=False, index=True),
+)
+
+input_chunk = Table(
+    "input_chunk",
+    metadata,
+    Column("input_set", BigInteger, primary_key=True),
+    Column("first_index", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # zlib of a JSON array of the tasks' bytes as sent
+    sqlite_with_rowid=False,
+)
+
+execution = Table(
+    "execution",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False),
+    Column("workspace", String(64), nullable=False),
+    Column("job", BigInteger, nullable=False),
+    Column("revision", String(64), nullable=False),
+    Column("image_digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("input_set", BigInteger, nullable=False, index=True),
+    Column("request_id", Text, nullable=False),
+    Column("request_digest", String(64), nullable=False),
+    Column("env_names", JSON, nullable=False),
+    Column("env_sealed", Text, nullable=False, server_default=""),
+    Column("parallelism", Integer, nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("memory_override_mb", Integer),
+    Column("timeout_s", Integer, nullable=False),
+    Column("max_retries", Integer, nullable=False),
+    Column("force", Integer, nullable=False, server_default="0"),  # 1: a cancel that ends running tasks
+    # counters, changed in the transaction that changes the rows they count (invariant I6)
+    Column("total", Integer, nullable=False),
+    Column("next_index", Integer, nullable=False, server_default="0"),  # tasks from here on have no row
+    Column("waiting", Integer, nullable=False, server_default="0"),  # rows in state pending
+    Column("running", Integer, nullable=False, server_default="0"),
+    Column("succeeded", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),  # rows; the rest follows by arithmetic
+    Column("retried", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("served_at", Instant, nullable=False),  # last claim; who waited longest comes first
+    Column("started_at", Instant),
+    Column("completed_at", Instant),
+    Column("updated_at", Instant, nullable=False),
+    _state(ExecutionState, "execution_state"),
+    Index("execution_id", "job", "id", unique=True),
+    Index("execution_workspace_id", "workspace", "id"),
+    Index("execution_created", "job", "created_at", "key"),
+    Index(
+        "execution_live",
+        "workspace",
+        "state",
+        "served_at",
+        sqlite_where=text("completed_at IS NULL"),
+        postgresql_where=text("completed_at IS NULL"),
+    ),
+    Index(
+        "execution_completed",
+        "completed_at",
+        sqlite_where=text("completed_at IS NOT NULL"),
+        postgresql_where=text("completed_at IS NOT NULL"),
+    ),
+)
+
+execution_alias = Table(
+    "execution_alias",
+    metadata,
+    Column("job", BigInteger, primary_key=True),
+    Column("alias", String(256), primary_key=True),  # a request id or an Idempotency-Key
+    Column("execution", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("execution", BigInteger, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("charged", Integer, nullable=False, server_default="0"),  # attempts that count against maxRetries
+    Column("lost_in_row", Integer, nullable=False, server_default="0"),
+    Column("not_before", Instant),
+    Column("reason", String(32)),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("has_result", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    Column("updated_at", Instant, nullable=False),
+    _state(TaskState, "task_state"),
+    Index(
+        "task_waiting", "not_before", sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")
+    ),
+    sqlite_with_rowid=False,
+)
+
+result = Table(
+    "result",
+    metadata,
+    Column("execution", BigInteger, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # the JSON text as the task wrote it, UTF-8
+    sqlite_with_rowid=False,
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("kind", String(1), primary_key=True),  # OwnerKind
+    Column("owner", BigInteger, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("workspace", String(64), nullable=False),
+    Column("node", String(64), nullable=False),
+    Column("term", Integer, nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("claimed_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),  # NULL: live, occupies its node
+    Column("cancel_sent_at", Instant),
+    Column("outcome", String(16)),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("peak_memory_bytes", BigInteger),
+    Column("cpu_s", Float),
+    Column("charged", Integer, nullable=False, server_default="0"),
+    Column("superseded", Integer, nullable=False, server_default="0"),
+    Index("attempt_live", "node", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+    sqlite_with_rowid=False,
+)
+
+node = Table(
+    "node",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("region", String(64), nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("incarnation", String(64), nullable=False),
+    Column("events_after", BigInteger, nullable=False, server_default="0"),
+    Column("logs_incarnation", String(64), nullable=False, server_default=""),
+    Column("logs_after", BigInteger, nullable=False, server_default="0"),
+    Column("seen_at", Instant, nullable=False),
+)
+
+term = Table(
+    "term",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("taken_at", Instant, nullable=False),
+)
+
+log_block = Table(
+    "log_block",
+    metadata,
+    Column("node", String(64), primary_key=True),
+    Column("block_id", String(96), primary_key=True),
+    Column("job", BigInteger, nullable=False),
+    Column("kind", String(1), nullable=False),
+    Column("owner", BigInteger, nullable=False),
+    Column("first_index", Integer, nullable=False),
+    Column("last_index", Integer, nullable=False),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("lines", JSON, nullable=False),  # per severity
+    Column("cut", Integer, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", Integer, nullable=False),
+    Index("log_block_job", "job", "last_at"),
+    Index("log_block_owner", "owner", "first_at"),
+)
