@@ -27,14 +27,14 @@ test-fast: $(READY) ## all but e2e, under a minute
 test-full: test drills ## the suite, then the long drills
 
 lint: $(READY) ## ruff, mypy --strict, the import contract
-	.venv/bin/ruff format --check src tests scripts examples
-	.venv/bin/ruff check src tests scripts examples
+	.venv/bin/ruff format --check src tests scripts bench examples
+	.venv/bin/ruff check src tests scripts bench examples
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
 format: $(READY) ## let ruff put the code into shape
-	.venv/bin/ruff format src tests scripts examples
-	.venv/bin/ruff check --fix src tests scripts examples
+	.venv/bin/ruff format src tests scripts bench examples
+	.venv/bin/ruff check --fix src tests scripts bench examples
 
 docs: $(READY) ## write the generated reference pages (settings, states, cli)
 	$(PY) scripts/reference.py
@@ -43,10 +43,10 @@ serve: $(READY) ## a server on port 8700 with its data in ./.data
 	.venv/bin/tidemill server --data-dir .data
 
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
-	$(PY) scripts/drills.py
+	$(PY) -m scripts.drills
 
 bench: $(READY) ## time from POST to a task's first line, tasks a second
-	$(PY) bench/run.py
+	$(PY) -m bench.run
 
 clean: ## remove what the commands above made
 	rm -rf .venv .demo .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

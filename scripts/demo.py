@@ -106,11 +106,13 @@ def rows() -> list[Row]:
 def show(found: list[Row]) -> None:
     best = sorted(found, key=lambda row: row.score, reverse=True)[:BEST]
     table = Table(title=f"The best {BEST} of {len(found)}")
-    for name in ("task", "score", "model", "took"):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    for name in ("task", "score", "model", "parameters", "took"):
+        table.add_column(name, justify="left" if name in {"model", "parameters"} else "right")
     for row in best:
-        model = " ".join(f"{name}={value}" for name, value in row.result.items() if name != "score")
-        table.add_row(str(row.index), f"{row.score:.4f}", model, f"{row.took_s:.2f} s")
+        parameters = row.result["parameters"]
+        assert isinstance(parameters, dict)
+        said = " ".join(f"{name}={value}" for name, value in parameters.items())
+        table.add_row(str(row.index), f"{row.score:.4f}", str(row.result["model"]), said, f"{row.took_s:.2f} s")
     console.print(table)
     times = [row.took_s for row in found]
     console.print(f"Tasks took {min(times):.2f} s to {max(times):.2f} s, {median(times):.2f} s in the middle.")

@@ -186,6 +186,16 @@ class Database:
         return isinstance(raw, sqlite3.Connection) and raw.in_transaction
 
 
+def read_only(path: Path, work: Callable[[Connection], T]) -> T:
+    """Run ``work`` on a snapshot of the file at ``path``, whoever has it open."""
+    engine = _reader(path)
+    try:
+        with engine.connect() as connection, connection.begin():
+            return work(connection)
+    finally:
+        engine.dispose()
+
+
 def _lock_file(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

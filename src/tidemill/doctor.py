@@ -1,0 +1,195 @@
+"""`tidemill doctor`: what works on this machine. Every line comes from a probe that runs the thing."""
+
+import fcntl
+import json
+import platform
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import httpx2
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from uv import find_uv_bin
+
+from tidemill.node.launcher import launcher_path
+from tidemill.settings import default_data_dir
+from tidemill.store import check
+from tidemill.store.database import read_only
+
+PROBE_TIMEOUT_S: Final = 10
+LOW_DISK_BYTES: Final = 2 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one probe saw. ``remedy`` is empty when there is nothing to do; ``vital`` ones decide the exit code."""
+
+    name: str
+    ok: bool
+    says: str
+    remedy: str = ""
+    vital: bool = True
+
+
+def host() -> Finding:
+    works = sys.version_info >= (3, 11)
+    says = f"Linux {platform.release()} {platform.machine()}, Python {platform.python_version()}"
+    return Finding(name="host", ok=works, says=says, remedy="" if works else "install Python 3.11 or newer")
+
+
+def sqlite() -> Finding:
+    with tempfile.TemporaryDirectory() as folder:
+        connection = sqlite3.connect(Path(folder) / "probe.db")
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            connection.execute("CREATE TABLE probe (number INTEGER) STRICT")
+            returned = connection.execute("INSERT INTO probe VALUES (1) RETURNING number").fetchone()
+        finally:
+            connection.close()
+    works = mode == "wal" and returned == (1,)
+    return Finding(name="sqlite", ok=works, says=f"{sqlite3.sqlite_version}, journal mode {mode}")
+
+
+def launcher() -> Finding:
+    path = launcher_path()
+    if path is None:
+        return Finding(
+            name="launcher",
+            ok=False,
+            vital=False,
+            says="not built: tasks start without it, with fewer protections",
+            remedy="python -m tidemill.node.launcher.build (needs cc, or ziglang from PyPI)",
+        )
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
+    return Finding(name="launcher", ok=done.returncode == 0, says=done.stdout.strip() or done.stderr.strip())
+
+
+def uv() -> Finding:
+    done = subprocess.run(
+        [find_uv_bin(), "--version"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+    )
+    return Finding(name="uv", ok=done.returncode == 0, says=done.stdout.strip() or done.stderr.strip())
+
+
+def loopback() -> Finding:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S).close()
+    return Finding(name="loopback", ok=True, says=f"a listener on port {port} answered")
+
+
+def data_directory(data_dir: Path) -> Finding:
+    parent = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    with tempfile.TemporaryFile(dir=parent) as probe:
+        probe.write(b"x")
+    free = shutil.disk_usage(parent).free
+    low = free < LOW_DISK_BYTES
+    return Finding(
+        name="data directory",
+        ok=not low,
+        says=f"{data_dir}, {free / 1e9:.1f} GB free",
+        remedy="free disk space, or name another place with --data-dir" if low else "",
+    )
+
+
+def server(data_dir: Path) -> Finding:
+    found = data_dir / "server.json"
+    if not _is_held(data_dir / "server.lock"):
+        return Finding(name="server", ok=True, vital=False, says="none runs on this data directory")
+    url = json.loads(found.read_text())["url"]
+    answer = httpx2.get(f"{url}/readyz", timeout=PROBE_TIMEOUT_S)
+    return Finding(name="server", ok=answer.status_code == httpx2.codes.OK, says=f"{url}: {answer.text.strip()}")
+
+
+def node(data_dir: Path) -> Finding:
+    if not _is_held(data_dir / "node.lock"):
+        return Finding(name="node", ok=True, vital=False, says="none runs on this data directory")
+    said = json.loads((data_dir / "node.json").read_text())
+    return Finding(name="node", ok=True, says=f"pid {said['pid']}, protocol {said['protocol_version']}")
+
+
+def _is_held(lock: Path) -> bool:
+    if not lock.exists():
+        return False
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def ledger(data_dir: Path) -> list[str]:
+    """The invariants that do not hold, a sentence each. Reads only; a server may be running."""
+    return read_only(data_dir / "tidemill.db", check.violations)
+
+
+def findings(data_dir: Path) -> Iterator[Finding]:
+    """Every probe's finding; a probe that raises is a finding too."""
+    probes: Sequence[tuple[str, Callable[[], Finding]]] = (
+        ("host", host),
+        ("sqlite", sqlite),
+        ("launcher", launcher),
+        ("uv", uv),
+        ("loopback", loopback),
+        ("data directory", lambda: data_directory(data_dir)),
+        ("server", lambda: server(data_dir)),
+        ("node", lambda: node(data_dir)),
+    )
+    for name, probe in probes:
+        try:
+            yield probe()
+        except (OSError, ValueError, KeyError, sqlite3.Error, subprocess.SubprocessError, httpx2.HTTPError) as error:
+            yield Finding(name=name, ok=False, says=f"{type(error).__name__}: {error}")
+
+
+def command(
+    *,
+    data_dir: Path | None = None,
+    ledger_only: Annotated[bool, Parameter(name="--ledger", negative="")] = False,
+    json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """What works here, and what to do about what does not.
+
+    Parameters
+    ----------
+    data_dir
+        The server's data directory.
+    ledger_only
+        Check the invariants of the ledger instead.
+    json_output
+        The findings as JSON.
+    """
+    where = data_dir or default_data_dir()
+    console = Console(highlight=False, soft_wrap=True)
+    if ledger_only:
+        return _report_ledger(where, console)
+    found = list(findings(where))
+    if json_output:
+        console.print_json(json.dumps([asdict(each) for each in found]))
+    else:
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for each in found:
+            table.add_row("ok" if each.ok else "MISSING", each.name, each.says, each.remedy)
+        console.print(table)
+    return 0 if all(each.ok for each in found if each.vital) else 1
+
+
+def _report_ledger(data_dir: Path, console: Console) -> int:
+    if not (data_dir / "tidemill.db").is_file():
+        console.print(f"there is no ledger in {data_dir}")
+        return 1
+    broken = ledger(data_dir)
+    for sentence in broken:
+        console.print(sentence)
+    console.print(f"{len(broken)} violations" if broken else "no violation: every invariant of the ledger holds")
+    return 1 if broken else 0

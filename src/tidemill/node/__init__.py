@@ -1,0 +1,1 @@
+"""The node: the process that owns every task process of one machine."""
