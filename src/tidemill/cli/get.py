@@ -1,0 +1,246 @@
+"""`tidemill get …`: what there is, as a table or as the server's objects."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar, assert_never
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from tidemill.cli import output
+from tidemill.cli.connection import Connection, connected
+from tidemill.cli.exits import usage
+from tidemill.cli.output import Column, Output
+from tidemill.cli.run import cause, task_name
+from tidemill.sdk import Client, Execution, Job, Page, PageQuery, Stats, Task, Workspace
+
+T = TypeVar("T")
+
+_FORMS = (
+    "jobs",
+    "job NAME",
+    "executions JOB",
+    "execution [JOB] ID",
+    "tasks [JOB] ID",
+    "workspaces",
+    "workspace NAME",
+    "job NAME executions",
+    "job NAME execution ID",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is asked for. An execution's `job` may be empty: then it is found by its id."""
+
+    kind: Literal["jobs", "job", "executions", "execution", "tasks", "workspaces", "workspace"]
+    job: str = ""
+    name: str = ""
+    """The execution's id, or the workspace's name."""
+
+
+@Parameter(name="*", group="Lists", show_default=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which entries of a list."""
+
+    limit: int = 200
+    """At most so many entries, newest first."""
+    all: Annotated[bool, Parameter(negative="", show_default=False)] = False
+    """Every entry, however many."""
+    status: str = ""
+    """Only entries in these states, comma separated (jobs and tasks)."""
+
+
+def command(
+    kind: str, /, *names: str, which: Which | None = None, form: Output = "table", server: Connection | None = None
+) -> None:
+    """Show jobs, executions, tasks or workspaces.
+
+    Forms: `jobs`, `job NAME`, `executions JOB`, `execution [JOB] ID`, `tasks [JOB] ID`, `workspaces`, `workspace NAME`,
+    and as in `bl`: `job NAME executions`, `job NAME execution ID`. Instead of an ID its first eight characters will do.
+
+    Parameters
+    ----------
+    kind
+        What to show.
+    names
+        Which one.
+    """
+    target = parse_target((kind, *names))
+    with connected(server or Connection()) as client:
+        _show(client, target, which or Which(), form)
+
+
+def parse_target(words: Sequence[str]) -> Target:
+    """The words behind `get`. Raises a usage error that lists the forms."""
+    match _as_bl(words):
+        case ("jobs" | "workspaces" as kind,):
+            return Target(kind=kind)
+        case ("job" | "jobs", name):
+            return Target(kind="job", job=name)
+        case ("executions", name):
+            return Target(kind="executions", job=name)
+        case ("execution" | "tasks" as kind, execution):
+            return Target(kind=kind, name=execution)
+        case ("execution" | "tasks" as kind, name, execution):
+            return Target(kind=kind, job=name, name=execution)
+        case ("workspace" | "workspaces", name):
+            return Target(kind="workspace", name=name)
+    raise usage(f"cannot get {' '.join(words)!r}", "these can:", *(f"  tidemill get {form}" for form in _FORMS))
+
+
+def _as_bl(words: Sequence[str]) -> tuple[str, ...]:
+    """The forms of `bl`, where the job comes first, turned into ours; any other words as they are."""
+    match words:
+        case ("job" | "jobs", name, "executions" | "execution"):
+            return ("executions", name)
+        case ("job" | "jobs", name, "executions" | "execution", execution):
+            return ("execution", name, execution)
+        case ("job" | "jobs", name, "executions" | "execution", execution, "tasks"):
+            return ("tasks", name, execution)
+    return tuple(words)
+
+
+def _show(client: Client, target: Target, which: Which, form: output.Format) -> None:
+    match target.kind:
+        case "jobs":
+            _print(_collect(client.list_jobs, which), form, print_jobs)
+        case "job":
+            _print(client.get_job(target.job), form, lambda job: print_jobs([job]))
+        case "executions":
+            executions = _collect(lambda page: client.list_executions(target.job, page), which)
+            _print(executions, form, print_executions)
+        case "execution":
+            _print(find(client, target.job, target.name), form, _print_execution)
+        case "tasks":
+            _show_tasks(client, target, which, form)
+        case "workspaces":
+            _print(client.list_workspaces(), form, _print_workspaces)
+        case "workspace":
+            _print(client.get_workspace(target.name), form, lambda workspace: _print_workspaces([workspace]))
+        case _:
+            assert_never(target.kind)
+
+
+def find(client: Client, job: str, execution: str) -> Execution:
+    """An execution by its id or a prefix; in the whole workspace when the job is not named."""
+    return client.get_execution(job, execution) if job else client.find_execution(execution)
+
+
+def _show_tasks(client: Client, target: Target, which: Which, form: output.Format) -> None:
+    job, execution = target.job, target.name
+    if not job:
+        metadata = client.find_execution(execution)["metadata"]
+        job, execution = metadata["job"], metadata["id"]
+    _print(_collect(lambda page: client.list_tasks(job, execution, page), which), form, _print_tasks)
+
+
+def _print(value: T, form: output.Format, as_table: Callable[[T], None]) -> None:
+    if form == "table":
+        as_table(value)
+    else:
+        output.print_value(value, form)
+
+
+def _collect(ask: Callable[[PageQuery], Page[T]], which: Which) -> list[T]:
+    """The pages of a list, one after the other, up to the limit; says when there is more."""
+    found: list[T] = []
+    cursor = ""
+    while True:
+        room = 100 if which.all else min(100, which.limit - len(found))
+        page = ask(PageQuery(limit=room, cursor=cursor, status=which.status))
+        found += page.items[:room]
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+        if not which.all and len(found) >= which.limit:
+            output.hint(f"the first {len(found)} of {page.total}; --limit N or --all shows more")
+            return found
+
+
+def print_jobs(jobs: list[Job]) -> None:
+    """A table of jobs."""
+    now = output.wall_clock()
+    columns = (Column("NAME"), Column("STATUS"), Column("IMAGE"), Column("MEMORY", numeric=True), Column("UPDATED"))
+    rows = []
+    for job in jobs:
+        metadata, runtime = job.get("metadata", {}), job.get("spec", {}).get("runtime") or {}
+        memory = runtime.get("memory")
+        rows.append(
+            (
+                metadata.get("name", "-"),
+                output.state(job.get("status", "")),
+                str(runtime.get("image") or "-"),
+                f"{memory} MB" if memory else "-",
+                output.ago(metadata.get("updatedAt"), now),
+            )
+        )
+    output.print_table(columns, rows)
+
+
+def print_executions(executions: list[Execution]) -> None:
+    """A table of executions."""
+    now = output.wall_clock()
+    titles = ("TASKS", "RUNNING", "DONE", "FAILED")
+    columns = (
+        *(Column(title) for title in ("ID", "JOB", "STATUS")),
+        *(Column(title, numeric=True) for title in titles),
+        *(Column(title) for title in ("CREATED", "TOOK")),
+    )
+    output.print_table(columns, [_execution_row(execution, now) for execution in executions])
+
+
+def _execution_row(execution: Execution, now: datetime) -> tuple[str | Text, ...]:
+    metadata, stats = execution.get("metadata", {}), execution.get("stats", Stats())
+    return (
+        metadata.get("id", "-"),
+        metadata.get("job", "-"),
+        output.state(execution.get("status", "")),
+        str(stats.get("total", 0)),
+        str(stats.get("running", 0)),
+        str(stats.get("success", 0)),
+        str(stats.get("failure", 0)),
+        output.ago(metadata.get("createdAt"), now),
+        output.span(metadata.get("startedAt"), metadata.get("completedAt"), now),
+    )
+
+
+def _print_execution(execution: Execution) -> None:
+    print_executions([execution])
+    metadata = execution.get("metadata", {})
+    job, short = metadata.get("job", ""), output.short_id(metadata.get("id", ""))
+    output.hint(
+        f"tasks:    tidemill get tasks {job} {short}",
+        f"results:  tidemill results {short}",
+        f"logs:     tidemill logs job {job} {short}",
+    )
+
+
+def _print_tasks(tasks: list[Task]) -> None:
+    now = output.wall_clock()
+    columns = tuple(Column(title) for title in ("TASK", "STATUS", "STARTED", "TOOK", "REASON", "MESSAGE"))
+    rows = []
+    for task in tasks:
+        metadata = task.get("metadata", {})
+        # a task that went well has nothing to explain
+        reason, message = cause(task) if task.get("status") != "succeeded" else ("", "")
+        rows.append(
+            (
+                task_name(task),
+                output.state(task.get("status", "")),
+                output.ago(metadata.get("startedAt"), now),
+                output.span(metadata.get("startedAt"), metadata.get("completedAt"), now),
+                reason,
+                message,
+            )
+        )
+    output.print_table(columns, rows)
+
+
+def _print_workspaces(workspaces: list[Workspace]) -> None:
+    now = output.wall_clock()
+    columns = (Column("NAME"), Column("DISPLAY NAME"), Column("CREATED"))
+    rows = [(w.get("name", "-"), w.get("displayName") or "-", output.ago(w.get("createdAt"), now)) for w in workspaces]
+    output.print_table(columns, rows)

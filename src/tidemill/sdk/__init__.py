@@ -1,0 +1,44 @@
+"""The Python client of a Tidemill server: `Client`, what it answers with, and what it raises.
+
+It stands on HTTP alone and imports nothing of the rest of the project, so that it can become a package of its own.
+"""
+
+from tidemill.sdk.answers import Page
+from tidemill.sdk.calls import LogQuery, PageQuery
+from tidemill.sdk.client import Client, Endpoint, JobAnswer
+from tidemill.sdk.errors import ApiError, BadAnswerError, ConnectionFailedError, SdkError
+from tidemill.sdk.wire import (
+    ENDED,
+    Created,
+    Execution,
+    Job,
+    LogLine,
+    LogPage,
+    ResultLine,
+    Stats,
+    Task,
+    Workspace,
+)
+
+__all__ = [
+    "ENDED",
+    "ApiError",
+    "BadAnswerError",
+    "Client",
+    "ConnectionFailedError",
+    "Created",
+    "Endpoint",
+    "Execution",
+    "Job",
+    "JobAnswer",
+    "LogLine",
+    "LogPage",
+    "LogQuery",
+    "Page",
+    "PageQuery",
+    "ResultLine",
+    "SdkError",
+    "Stats",
+    "Task",
+    "Workspace",
+]

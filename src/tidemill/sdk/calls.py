@@ -1,0 +1,175 @@
+"""Every request of the client as a plain value, built by pure functions that a sync and an async client can share.
+
+Paths are below the API base (`http://HOST:PORT/v0`); docs/wire.md says what each answers (contract 4.1, 5, 6.1).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote
+
+from tidemill.sdk.wire import Job
+
+API_VERSION: Final = "2026-04-28"
+"""From this version on every list has the shape `{data, meta}`."""
+
+ALL_SEVERITIES: Final = ("FATAL", "ERROR", "WARNING", "INFO", "DEBUG", "TRACE", "UNKNOWN")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request. `repeatable` says that sending it twice does no more than sending it once."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    repeatable: bool = True
+    read_timeout_s: float | None = 60.0
+    """Longest silence of the server; None where it may be silent for as long as tasks run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQuery:
+    """Which page of a list. `limit` None leaves it to the server; `status` filters by states, comma separated."""
+
+    limit: int | None = None
+    cursor: str = ""
+    status: str = ""
+
+    def parameters(self) -> dict[str, str]:
+        """As query parameters; what is not set is left out."""
+        named = {"limit": "" if self.limit is None else str(self.limit), "cursor": self.cursor, "status": self.status}
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which lines of a job. The newest `limit` lines of the window come first; `offset` skips that many of them."""
+
+    job: str
+    start: datetime
+    end: datetime
+    execution: str = ""
+    """An execution's id or a unique prefix of it."""
+    task: str = ""
+    search: str = ""
+    severities: tuple[str, ...] = ALL_SEVERITIES
+    limit: int = 1000
+    offset: int = 0
+    workspace: str = ""
+
+
+def get_job(name: str) -> Call:
+    return Call(method="GET", path=_job(name))
+
+
+def list_jobs(page: PageQuery) -> Call:
+    return Call(method="GET", path="/jobs", query=page.parameters())
+
+
+def put_job(job: Job, *, upload: bool) -> Call:
+    """Change a job; 404 or 405 when there is none of that name. `upload` asks for a place to send the source to."""
+    name = job["metadata"]["name"]
+    return Call(method="PUT", path=_job(name), query=_upload(upload), body=_json(job))
+
+
+def post_job(job: Job, *, upload: bool) -> Call:
+    """Create a job; not repeatable, since the second one would be told that the name is taken."""
+    return Call(method="POST", path="/jobs", query=_upload(upload), body=_json(job), repeatable=False)
+
+
+def delete_job(name: str) -> Call:
+    return Call(method="DELETE", path=_job(name))
+
+
+def post_execution(job: str, body: bytes, *, idempotency_key: str) -> Call:
+    """Start an execution. `body` is the JSON of the request, or empty: one task without arguments.
+
+    The key makes it repeatable: the same key with the same body is the same execution.
+    """
+    headers = {"Idempotency-Key": idempotency_key}
+    # a request may bring a million tasks, and its answer comes only when they are on disk
+    return Call(method="POST", path=f"{_job(job)}/executions", headers=headers, body=body, read_timeout_s=300.0)
+
+
+def list_executions(job: str, page: PageQuery) -> Call:
+    return Call(method="GET", path=f"{_job(job)}/executions", query=page.parameters())
+
+
+def get_execution(job: str, execution: str) -> Call:
+    return Call(method="GET", path=_execution(job, execution))
+
+
+def find_execution(execution: str) -> Call:
+    """An execution of the workspace by its id or a unique prefix of it, whatever its job."""
+    return Call(method="GET", path=f"/executions/{quote(execution, safe='')}")
+
+
+def cancel_execution(job: str, execution: str, *, force: bool) -> Call:
+    """`force` ends running tasks too; without it they finish."""
+    return Call(method="DELETE", path=_execution(job, execution), query={"force": "true"} if force else {})
+
+
+def list_tasks(job: str, execution: str, page: PageQuery) -> Call:
+    return Call(method="GET", path=f"{_execution(job, execution)}/tasks", query=page.parameters())
+
+
+def get_results(job: str, execution: str, *, follow: bool) -> Call:
+    """NDJSON, one line per ended task in index order; with `follow` it waits for each index until the end."""
+    query = {"follow": "true"} if follow else {}
+    silence = None if follow else 60.0
+    return Call(method="GET", path=f"{_execution(job, execution)}/results", query=query, read_timeout_s=silence)
+
+
+def get_logs(query: LogQuery) -> Call:
+    """The parameters that the official command line sends (contract 6.1), all of them, every time."""
+    parameters = {
+        "start": _second(query.start),
+        "end": _second(query.end),
+        "resourceType": "jobs",
+        "workloadIds": query.job,
+        "type": "all",
+        "traceId": "",
+        "limit": str(query.limit),
+        "offset": str(query.offset),
+        "severity": ",".join(query.severities),
+        "search": query.search,
+        "executionId": query.execution,
+        "taskId": query.task,
+        "interval": "60",
+    }
+    if query.workspace:
+        parameters["workspace"] = query.workspace
+    return Call(method="GET", path="/observability/logs", query=parameters)
+
+
+def list_workspaces() -> Call:
+    return Call(method="GET", path="/workspaces")
+
+
+def get_workspace(name: str) -> Call:
+    return Call(method="GET", path=f"/workspaces/{quote(name, safe='')}")
+
+
+def _job(name: str) -> str:
+    return f"/jobs/{quote(name, safe='')}"
+
+
+def _execution(job: str, execution: str) -> str:
+    return f"{_job(job)}/executions/{quote(execution, safe='')}"
+
+
+def _upload(wanted: bool) -> dict[str, str]:
+    return {"upload": "true"} if wanted else {}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _second(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

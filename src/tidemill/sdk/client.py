@@ -1,0 +1,255 @@
+"""The synchronous client: sends the values of `calls` with httpx2 and reads the answers with `answers`."""
+
+import ipaddress
+import json
+import platform
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, cast
+
+import httpx2
+
+from tidemill.sdk import answers, calls
+from tidemill.sdk.answers import Answer, Page
+from tidemill.sdk.calls import Call, LogQuery, PageQuery
+from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError
+from tidemill.sdk.wire import Created, Execution, Job, LogPage, ResultLine, Task, Workspace
+
+_NO_CONNECTION: Final = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
+"""What a server that is away or just restarting looks like. A read timeout is not here: the server is at work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where the API is and who asks. An empty `workspace` means the credential's only one."""
+
+    api_url: str
+    """With its `/v0`, without a slash at the end."""
+    api_key: str = ""
+    workspace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobAnswer:
+    """A job that was written, and where its source is to be sent when that was asked for (else empty)."""
+
+    job: Job
+    upload_url: str
+
+
+class Client:
+    """A connection to one server, for one thread. Every method raises the errors of `tidemill.sdk.errors`.
+
+    A request that is repeatable is sent again after each of `delays_s` when the connection fails, and every request
+    when the server answers 503 and asks for it.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        delays_s: tuple[float, ...] = (0.2, 0.5, 1.0),
+        sleep: Callable[[float], None] = time.sleep,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._delays_s = delays_s
+        self._sleep = sleep
+        headers = {"Blaxel-Version": calls.API_VERSION, "User-Agent": user_agent(), "Accept": "*/*"}
+        if endpoint.api_key:
+            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        if endpoint.workspace:
+            headers["X-Blaxel-Workspace"] = endpoint.workspace
+        # a proxy of the environment never stands between a machine and itself
+        outside = not _is_loopback(endpoint.api_url)
+        self._http = httpx2.Client(headers=headers, trust_env=outside, transport=transport)
+        # its own connection, so that no header with a credential can reach a storage service
+        self._bare = httpx2.Client(trust_env=outside, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; the client is of no use afterwards."""
+        self._http.close()
+        self._bare.close()
+
+    # the casts below say which shape the contract promises: the objects stay the dictionaries that were sent
+
+    def list_jobs(self, page: PageQuery) -> Page[Job]:
+        return cast("Page[Job]", answers.read_page(self._send(calls.list_jobs(page))))
+
+    def get_job(self, name: str) -> Job:
+        return cast("Job", answers.read_object(self._send(calls.get_job(name))))
+
+    def put_job(self, job: Job, *, upload: bool = False) -> JobAnswer:
+        return _job_answer(self._send(calls.put_job(job, upload=upload)))
+
+    def post_job(self, job: Job, *, upload: bool = False) -> JobAnswer:
+        return _job_answer(self._send(calls.post_job(job, upload=upload)))
+
+    def delete_job(self, name: str) -> Job:
+        return cast("Job", answers.read_object(self._send(calls.delete_job(name))))
+
+    def upload(self, url: str, archive: Path) -> None:
+        """Send a zip to the URL that a job was answered with. Sent once: such a URL is spent by its first use."""
+        request = f"PUT {url.partition('?')[0]}"
+        size = archive.stat().st_size
+        headers = {"Content-Type": "application/zip", "Content-Length": str(size)}
+        timeout = httpx2.Timeout(60.0, connect=10.0, read=300.0)
+        try:
+            with archive.open("rb") as content:
+                response = self._bare.put(url, content=content, headers=headers, timeout=timeout)
+        except httpx2.TransportError as error:
+            raise ConnectionFailedError(request=request, reason=_reason(error)) from error
+        if response.status_code != 200:
+            raise answers.api_error(_answer(request, response, response.content))
+
+    def create_execution(self, job: str, body: bytes = b"", *, idempotency_key: str = "") -> Created:
+        """Start an execution; `body` is the request's JSON, or empty for one task without arguments.
+
+        Without a key a fresh one is made, so that a repetition after a broken connection starts nothing twice.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        answer = self._send(calls.post_execution(job, body, idempotency_key=key))
+        created = cast("Created", answers.read_object(answer))
+        if not created.get("executionId"):
+            raise BadAnswerError(request=answer.request, reason="the answer has no executionId")
+        return created
+
+    def list_executions(self, job: str, page: PageQuery) -> Page[Execution]:
+        return cast("Page[Execution]", answers.read_page(self._send(calls.list_executions(job, page))))
+
+    def get_execution(self, job: str, execution: str) -> Execution:
+        return cast("Execution", answers.read_object(self._send(calls.get_execution(job, execution))))
+
+    def find_execution(self, execution: str) -> Execution:
+        """By its id or a prefix of at least eight characters; `metadata.job` says whose it is."""
+        return cast("Execution", answers.read_object(self._send(calls.find_execution(execution))))
+
+    def cancel_execution(self, job: str, execution: str, *, force: bool = False) -> Execution:
+        call = calls.cancel_execution(job, execution, force=force)
+        return cast("Execution", answers.read_object(self._send(call)))
+
+    def list_tasks(self, job: str, execution: str, page: PageQuery) -> Page[Task]:
+        return cast("Page[Task]", answers.read_page(self._send(calls.list_tasks(job, execution, page))))
+
+    def results(self, job: str, execution: str, *, follow: bool = False, after: int = -1) -> Iterator[ResultLine]:
+        """How tasks ended, in index order, beginning behind index `after`; read while it comes, never held whole.
+
+        When the connection breaks, ConnectionFailedError is raised; the last index seen is the `after` to go on with.
+        """
+        call = calls.get_results(job, execution, follow=follow)
+        with self._stream(call) as (request, chunks):
+            for raw in answers.split_lines(chunks):
+                line = _result_line(request, raw)
+                if line["index"] > after:
+                    yield line
+
+    def logs(self, query: LogQuery) -> LogPage:
+        return answers.read_logs(self._send(calls.get_logs(query)), query.job)
+
+    def list_workspaces(self) -> list[Workspace]:
+        return cast("list[Workspace]", answers.read_list(self._send(calls.list_workspaces())))
+
+    def get_workspace(self, name: str) -> Workspace:
+        return cast("Workspace", answers.read_object(self._send(calls.get_workspace(name))))
+
+    def _send(self, call: Call) -> Answer:
+        """The complete answer of a call, after its repetitions. Raises ApiError for a status of 400 or more."""
+        for delay_s in (*self._delays_s, None):
+            try:
+                response = self._http.send(self._request(call))
+            except httpx2.TransportError as error:
+                again = call.repeatable and isinstance(error, _NO_CONNECTION)
+                if delay_s is None or not again:
+                    raise ConnectionFailedError(request=self._name(call), reason=_reason(error)) from error
+                self._sleep(delay_s)
+                continue
+            answer = _answer(self._name(call), response, response.content)
+            if delay_s is None or not answers.is_repeated(answer):
+                break
+            self._sleep(max(delay_s, answers.retry_after_s(answer.headers)))
+        if answer.status >= 400:
+            raise answers.api_error(answer)
+        return answer
+
+    @contextmanager
+    def _stream(self, call: Call) -> Iterator[tuple[str, Iterator[bytes]]]:
+        request = self._name(call)
+        try:
+            response = self._http.send(self._request(call), stream=True)
+            try:
+                if response.status_code >= 400:
+                    raise answers.api_error(_answer(request, response, response.read()))
+                yield request, response.iter_bytes()
+            finally:
+                response.close()
+        except httpx2.TransportError as error:
+            raise ConnectionFailedError(request=request, reason=_reason(error)) from error
+
+    def _request(self, call: Call) -> httpx2.Request:
+        headers = dict(call.headers)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        return self._http.build_request(
+            call.method,
+            f"{self._endpoint.api_url}{call.path}",
+            params=call.query,
+            content=call.body,
+            headers=headers,
+            timeout=httpx2.Timeout(60.0, connect=10.0, read=call.read_timeout_s),
+        )
+
+    def _name(self, call: Call) -> str:
+        return f"{call.method} {self._endpoint.api_url}{call.path}"
+
+
+def user_agent() -> str:
+    """What the client calls itself. It must not begin like the official command line: servers treat that one apart."""
+    return f"tidemill/{version('tidemill')} python/{platform.python_version()}"
+
+
+def _answer(request: str, response: httpx2.Response, body: bytes) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(request=request, status=response.status_code, headers=headers, body=body)
+
+
+def _job_answer(answer: Answer) -> JobAnswer:
+    job = cast("Job", answers.read_object(answer))
+    return JobAnswer(job=job, upload_url=answer.headers.get("x-blaxel-upload-url", ""))
+
+
+def _result_line(request: str, raw: bytes) -> ResultLine:
+    try:
+        line = json.loads(raw)
+    except ValueError as error:
+        raise BadAnswerError(request=request, reason="a line of the results is not JSON") from error
+    if not isinstance(line, dict) or not isinstance(line.get("index"), int):
+        raise BadAnswerError(request=request, reason="a line of the results has no index")
+    return cast("ResultLine", line)
+
+
+def _reason(error: httpx2.TransportError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx2.URL(url).host
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,146 @@
+"""The objects of the wire as the client hands them on: what the server sent, with types for what is read here.
+
+They stay dictionaries: a member that this version does not know is kept and shown by `-o json`. Nothing is required,
+since servers of other ages leave members out. Names and enums are those of docs/wire.md (contract 4.3 to 4.11, 6.1).
+"""
+
+from typing import Any, Final, TypeAlias, TypedDict
+
+Json: TypeAlias = Any
+"""Any JSON value: where it enters, its type is not known."""
+
+ENDED: Final = frozenset({"succeeded", "failed", "cancelled", "timeout"})
+"""States of an execution that never change again."""
+
+
+class Event(TypedDict, total=False):
+    """Something that happened to a job; `status` is the job's state at that time."""
+
+    time: str
+    type: str
+    status: str
+    message: str
+    revision: str
+
+
+class JobMetadata(TypedDict, total=False):
+    name: str
+    displayName: str
+    workspace: str
+    labels: dict[str, str]
+    createdAt: str
+    updatedAt: str
+    url: str
+
+
+class JobSpec(TypedDict, total=False):
+    enabled: bool
+    region: str
+    runtime: dict[str, Json]
+    revision: dict[str, Json]
+    triggers: list[dict[str, Json]]
+
+
+class Job(TypedDict, total=False):
+    metadata: JobMetadata
+    spec: JobSpec
+    events: list[Event] | None
+    status: str
+
+
+class Created(TypedDict, total=False):
+    """The answer to a new execution."""
+
+    executionId: str
+    id: str
+    jobId: str
+    workspaceId: str
+
+
+class Stats(TypedDict, total=False):
+    """How many tasks of an execution are where; `total` is all of them, waiting ones are in no other count."""
+
+    total: int
+    running: int
+    success: int
+    failure: int
+    retried: int
+    cancelled: int
+
+
+class ExecutionMetadata(TypedDict, total=False):
+    id: str
+    job: str
+    workspace: str
+    createdAt: str
+    startedAt: str
+    completedAt: str
+
+
+class TaskMetadata(TypedDict, total=False):
+    name: str
+    createdAt: str
+    startedAt: str
+    completedAt: str
+
+
+class Condition(TypedDict, total=False):
+    type: str
+    state: str
+    reason: str
+    message: str
+    severity: str
+
+
+class Task(TypedDict, total=False):
+    metadata: TaskMetadata
+    spec: dict[str, Json]
+    status: str
+    conditions: list[Condition]
+
+
+class Execution(TypedDict, total=False):
+    metadata: ExecutionMetadata
+    spec: dict[str, Json]
+    stats: Stats
+    status: str
+    tasks: list[Task]
+
+
+class ResultError(TypedDict, total=False):
+    reason: str
+    message: str
+
+
+class ResultLine(TypedDict, total=False):
+    """How one task ended. `result` is the JSON that the task wrote, null when it wrote none."""
+
+    index: int
+    status: str
+    result: Json
+    attempts: int
+    startedAt: str
+    completedAt: str
+    error: ResultError
+
+
+class LogLine(TypedDict, total=False):
+    """One line of output. `severity` is an OpenTelemetry number: 9 is INFO, 17 ERROR."""
+
+    timestamp: str
+    message: str
+    severity: int
+    trace_id: str
+
+
+class LogPage(TypedDict, total=False):
+    """Lines newest first, and how many there are in all."""
+
+    logs: list[LogLine]
+    totalCount: int
+
+
+class Workspace(TypedDict, total=False):
+    name: str
+    displayName: str
+    createdAt: str

@@ -1,0 +1,221 @@
+"""`get`, `results`, `logs`, `cancel` and `delete` over real HTTP."""
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import Ended, Reply, WireServer
+
+ID = "7f3c2a9e-1111-4222-8333-944455556666"
+FOUND = "GET /v0/executions/7f3c2a9e"
+LOGS = "GET /v0/observability/logs"
+RESULTS = f"GET /v0/jobs/etl/executions/{ID}/results"
+EXECUTION: dict[str, Any] = {
+    "metadata": {"id": ID, "job": "etl", "createdAt": "2026-08-21T10:00:00.5Z"},
+    "status": "running",
+    "stats": {"total": 3, "running": 1, "success": 1, "failure": 1},
+}
+
+Tidemill = Callable[..., Ended]
+
+
+def page(*items: object, cursor: str = "", total: int = 0) -> Reply:
+    return Reply(body={"data": list(items), "meta": {"hasMore": bool(cursor), "nextCursor": cursor, "total": total}})
+
+
+def job(name: str) -> dict[str, Any]:
+    runtime = {"image": f"job/{name}:1", "memory": 512}
+    return {"metadata": {"name": name}, "status": "DEPLOYED", "spec": {"runtime": runtime}, "extra": 1}
+
+
+def test_jobs_are_a_table_in_full_width_without_a_terminal(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on("GET /v0/jobs", page(job("a"), job("b" * 49), total=2))
+    ended = tidemill("get", "jobs")
+    header, first, second = ended.out.splitlines()
+    assert header.split() == ["NAME", "STATUS", "IMAGE", "MEMORY", "UPDATED"]
+    assert first.split() == ["a", "DEPLOYED", "job/a:1", "512", "MB", "-"]
+    assert "b" * 49 in second
+    assert "\x1b" not in ended.out
+
+
+@pytest.mark.parametrize(("form", "read"), [("json", yaml.safe_load), ("yaml", yaml.safe_load)])
+def test_json_and_yaml_are_the_servers_objects(
+    wire: WireServer, tidemill: Tidemill, form: str, read: Callable[[str], object]
+) -> None:
+    wire.on("GET /v0/jobs", page(job("a"), total=1))
+    assert read(tidemill("get", "jobs", "-o", form).out) == [job("a")]
+
+
+def test_lists_are_followed_over_their_pages_up_to_the_limit(wire: WireServer, tidemill: Tidemill) -> None:
+    pages = [page(job("a"), job("b"), cursor="c1", total=5), page(job("c"), job("d"), cursor="c2", total=5)]
+    wire.on("GET /v0/jobs", *pages)
+    ended = tidemill("get", "jobs", "--limit", "3", "-o", "json")
+    assert [found["metadata"]["name"] for found in ended.json()] == ["a", "b", "c"]
+    assert "the first 3 of 5" in ended.err
+    assert [seen.query for seen in wire.seen] == [{"limit": "3"}, {"limit": "1", "cursor": "c1"}]
+
+
+def test_an_execution_is_found_without_its_job(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(FOUND, Reply(body=EXECUTION))
+    assert ID in tidemill("get", "execution", "7f3c2a9e").out
+    assert tidemill("get", "execution", "7f3c2a9e", "-o", "json").json() == EXECUTION
+
+
+def test_tasks_say_why_they_failed(wire: WireServer, tidemill: Tidemill) -> None:
+    conditions = [{"reason": "Timeout", "message": "took longer than 900 s"}]
+    tasks = page({"metadata": {"name": "task-3"}, "status": "failed", "conditions": conditions}, total=1)
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", tasks)
+    ended = tidemill("get", "tasks", "etl", "7f3c2a9e", "--status", "failed")
+    assert "took longer than 900 s" in ended.out
+    assert wire.seen[0].query["status"] == "failed"
+
+
+def test_workspaces_are_a_bare_array(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on("GET /v0/workspaces", Reply(body=[{"name": "main"}]))
+    assert tidemill("get", "workspaces").out.splitlines()[1].split() == ["main", "-", "-"]
+
+
+def results(wire: WireServer) -> None:
+    wire.on(FOUND, Reply(body=EXECUTION))
+    lines = (
+        b'{"index":0,"status":"succeeded","result":{"score":0.5,"name":"a,b"},"attempts":1}\n'
+        b'{"index":1,"status":"failed","result":null,"attempts":2,'
+        b'"error":{"reason":"ExitCode","message":"exit code 3"}}\n'
+    )
+    wire.on(RESULTS, Reply(body=lines, headers={"Content-Type": "application/x-ndjson"}))
+
+
+def test_results_are_one_object_a_line(wire: WireServer, tidemill: Tidemill) -> None:
+    results(wire)
+    ended = tidemill("results", "7f3c2a9e")
+    assert ended.code == 0
+    assert ended.out.splitlines()[0] == (
+        '{"index":0,"status":"succeeded","result":{"score":0.5,"name":"a,b"},"attempts":1}'
+    )
+    assert len(ended.out.splitlines()) == 2
+
+
+def test_results_of_failed_tasks_only(wire: WireServer, tidemill: Tidemill) -> None:
+    results(wire)
+    assert [line["index"] for line in tidemill("results", "7f3c2a9e", "--failed", "-o", "json").json()] == [1]
+
+
+def test_results_as_csv_have_a_column_for_each_member(wire: WireServer, tidemill: Tidemill) -> None:
+    results(wire)
+    rows = list(csv.DictReader(io.StringIO(tidemill("results", "7f3c2a9e", "-o", "csv").out)))
+    assert (rows[0]["score"], rows[0]["name"]) == ("0.5", "a,b")
+    assert (rows[1]["status"], rows[1]["reason"], rows[1]["score"]) == ("failed", "ExitCode", "")
+
+
+def test_results_as_a_table(wire: WireServer, tidemill: Tidemill) -> None:
+    results(wire)
+    header, _, second = tidemill("results", "7f3c2a9e", "-o", "table").out.splitlines()
+    assert header.split() == ["INDEX", "STATUS", "TRIES", "TOOK", "score", "name", "ERROR"]
+    assert second.endswith("ExitCode: exit code 3")
+
+
+def test_no_results_yet_is_said_on_stderr(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(RESULTS.replace(ID, "7f3c2a9e"), Reply(body=b""))
+    ended = tidemill("results", "etl", "7f3c2a9e")
+    assert (ended.code, ended.out) == (0, "")
+    assert "no task has ended yet" in ended.err
+
+
+def test_results_of_a_job_are_those_of_its_newest_execution(wire: WireServer, tidemill: Tidemill) -> None:
+    results(wire)
+    wire.on("GET /v0/jobs/etl/executions", page(EXECUTION, cursor="c", total=9))
+    ended = tidemill("results", "etl")
+    assert len(ended.out.splitlines()) == 2
+    assert f"execution {ID} of job etl, the newest" in ended.err
+
+
+def test_neither_an_execution_nor_a_job_is_the_servers_error(wire: WireServer, tidemill: Tidemill) -> None:
+    ended = tidemill("results", "nothing")
+    assert (ended.code, ended.err) == (1, "error: no GET /v0/executions/nothing here\n")
+
+
+def test_followed_results_go_on_where_the_connection_broke(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(FOUND, Reply(body=EXECUTION))
+    broken = Reply(body=b'{"index":0}\n', cut=True)
+    wire.on(RESULTS, broken, Reply(cut=True), Reply(body=b'{"index":0}\n{"index":1}\n'))
+    ended = tidemill("results", "7f3c2a9e", "--follow")
+    assert ended.out == '{"index":0}\n{"index":1}\n'
+    assert ended.err.count("does not answer") == 1
+
+
+def log(second: int, text: str, severity: int = 9) -> dict[str, object]:
+    return {"timestamp": f"2026-08-21T10:00:{second:02}.000000001Z", "message": text, "severity": severity}
+
+
+def logs(*lines: dict[str, object], total: int = 0) -> Reply:
+    return Reply(body={"etl": {"logs": list(lines), "totalCount": total or len(lines)}})
+
+
+def test_logs_come_oldest_first_with_their_time(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(LOGS, logs(log(2, "two"), log(1, "[one] 1")))
+    ended = tidemill("logs", "job", "etl", "--severity", "error,fatal", "--search", "o")
+    assert ended.out.splitlines() == [
+        "2026-08-21T10:00:01.000000001Z [one] 1",
+        "2026-08-21T10:00:02.000000001Z two",
+    ]
+    query = wire.seen[0].query
+    assert (query["severity"], query["search"], query["workloadIds"]) == ("ERROR,FATAL", "o", "etl")
+
+
+def test_logs_of_an_execution_begin_with_it_however_long_ago(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e", Reply(body=EXECUTION))
+    wire.on(LOGS, logs(log(1, "one"), total=2000))
+    ended = tidemill("logs", "job", "etl", "7f3c2a9e", "7", "--limit", "1", "-o", "json")
+    assert ended.json()["message"] == "one"
+    assert "the newest 1 of 2000" in ended.err
+    query = wire.seen[-1].query
+    assert (query["start"], query["executionId"], query["taskId"]) == ("2026-08-21T10:00:00", "7f3c2a9e", "task-7")
+
+
+def test_followed_logs_end_after_the_execution_has_and_repeat_nothing(wire: WireServer, tidemill: Tidemill) -> None:
+    ended = {**EXECUTION, "status": "succeeded"}
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e", Reply(body=EXECUTION), Reply(body=ended))
+    one, two = log(1, "one"), log(2, "two")
+    # the last line is found only some looks after the end
+    wire.on(LOGS, logs(one), logs(one), logs(one), logs(two, one))
+    out = tidemill("logs", "job", "etl", "7f3c2a9e", "--follow").out
+    assert [line.split()[1] for line in out.splitlines()] == ["one", "two"]
+
+
+def test_no_lines_is_said_with_what_to_try(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(LOGS, Reply(body={}))
+    ended = tidemill("logs", "job", "etl")
+    assert (ended.code, ended.out) == (0, "")
+    assert "--period 1d" in ended.err
+
+
+@pytest.mark.parametrize("words", [("--period", "soon"), ("--severity", "LOUD")])
+def test_what_logs_cannot_understand_is_a_usage_error(tidemill: Tidemill, words: tuple[str, ...]) -> None:
+    assert tidemill("logs", "job", "etl", *words).code == 2
+
+
+def test_cancel_finds_the_job_by_the_execution(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(FOUND, Reply(body=EXECUTION))
+    delete = f"DELETE /v0/jobs/etl/executions/{ID}"
+    wire.on(delete, Reply(body={**EXECUTION, "status": "cancelling"}))
+    ended = tidemill("cancel", "7f3c2a9e", "--force")
+    assert (ended.code, ended.out) == (0, f"{ID}  cancelling: 1 tasks still running\n")
+    assert wire.find(delete)[0].query == {"force": "true"}
+
+
+def test_delete_asks_and_where_nobody_can_answer_it_refuses(
+    wire: WireServer, tidemill: Tidemill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert tidemill("delete", "job", "etl").code == 2
+    assert wire.seen == []
+
+
+def test_delete_deletes_each_job_that_is_named(wire: WireServer, tidemill: Tidemill) -> None:
+    for name in ("a", "b"):
+        wire.on(f"DELETE /v0/jobs/{name}", Reply(body={**job(name), "status": "DELETING"}))
+    assert tidemill("delete", "job", "a", "b", "--yes").out == "a: DELETING\nb: DELETING\n"

@@ -1,0 +1,124 @@
+"""`tidemill run job` over real HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .conftest import Ended, Reply, WireServer
+
+ID = "7f3c2a9e-1111-4222-8333-944455556666"
+POST = "POST /v0/jobs/etl/executions"
+GET = f"GET /v0/jobs/etl/executions/{ID}"
+TASKS = f"{GET}/tasks"
+CREATED = Reply(body={"executionId": ID, "jobId": "etl"})
+
+Tidemill = Callable[..., Ended]
+
+
+def execution(status: str, **stats: int) -> Reply:
+    metadata = {"id": ID, "job": "etl", "createdAt": "2026-08-21T10:00:00Z", "completedAt": "2026-08-21T10:00:12Z"}
+    return Reply(body={"metadata": metadata, "status": status, "stats": {"total": 4, **stats}})
+
+
+def test_without_wait_the_id_is_all_of_stdout_and_the_next_step_is_said(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    ended = tidemill("run", "job", "etl", "--data", '[{"n":1}]', "--env", "A=1", "-e", "B=2", "--memory", "64")
+    assert ended.code == 0
+    assert ended.out == f"{ID}\n"
+    assert "tidemill results 7f3c2a9e" in ended.err
+    assert json.loads(wire.seen[0].body) == {"tasks": [{"n": 1}], "env": {"A": "1", "B": "2"}, "memory": 64}
+    assert wire.seen[0].headers["content-type"] == "application/json"
+
+
+def test_without_inputs_the_body_is_empty(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    assert tidemill("run", "job", "etl", "-o", "json").json()["executionId"] == ID
+    assert wire.seen[0].body == b""
+
+
+def test_wait_shows_the_way_and_ends_well_when_all_succeeded(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("pending"), execution("running", running=2, success=1), execution("succeeded", success=4))
+    ended = tidemill("run", "job", "etl", "--wait")
+    assert ended.code == 0
+    assert ended.out.splitlines() == [ID, "succeeded: 4 of 4 tasks succeeded in 12 s"]
+    assert "4/4 done" in ended.err
+
+
+def test_wait_ends_with_1_and_names_the_first_failures(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("failed", success=1, failure=3))
+    condition = {"type": "Failed", "state": "True", "reason": "ExitCode", "message": "exit code 3"}
+    failed = [{"metadata": {"name": f"task-{n}"}, "status": "failed", "conditions": [condition]} for n in (1, 2)]
+    wire.on(TASKS, Reply(body={"data": failed, "meta": {"hasMore": True, "nextCursor": "c", "total": 3}}))
+    ended = tidemill("run", "job", "etl", "--wait")
+    assert ended.code == 1
+    assert "task-1  ExitCode  exit code 3" in ended.out
+    assert "and 1 more: tidemill results 7f3c2a9e --failed" in ended.out
+    assert "tidemill logs job etl 7f3c2a9e task-1" in ended.err
+    assert "error" not in ended.err
+    assert wire.find(TASKS)[0].query["status"] == "failed"
+
+
+def test_a_cancelled_execution_is_no_success(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("cancelled", cancelled=4))
+    ended = tidemill("run", "job", "etl", "--wait", "-o", "json")
+    assert ended.code == 1
+    assert ended.json()["status"] == "cancelled"
+
+
+def test_wait_survives_a_server_that_is_away(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    away = [Reply(cut=True)] * 4
+    wire.on(GET, execution("running", running=1), *away, execution("succeeded", success=4))
+    ended = tidemill("run", "job", "etl", "--wait")
+    assert ended.code == 0
+    assert ended.err.count("does not answer") == 1
+    assert "the server is back" in ended.err
+
+
+def test_what_the_server_refuses_is_one_line_and_exit_code_1(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, Reply(status=404, body={"code": 404, "error": "not found", "message": 'no job "etl" in "main"'}))
+    ended = tidemill("run", "job", "etl")
+    assert (ended.code, ended.out, ended.err) == (1, "", 'error: no job "etl" in "main"\n')
+
+
+def test_two_kinds_of_input_are_a_usage_error_before_any_request(
+    wire: WireServer, tidemill: Tidemill, tmp_path: Path
+) -> None:
+    ended = tidemill("run", "job", "etl", "--data", "{}", "--file", str(tmp_path / "x.json"))
+    assert ended.code == 2
+    assert wire.seen == []
+
+
+def test_ctrl_c_ends_whatever_has_no_more_to_say_without_a_traceback(wire: WireServer) -> None:
+    wire.on("GET /v0/observability/logs", Reply(body={}))
+    words = ["logs", "job", "etl", "--follow", "--url", wire.url, "--api-key", "k"]
+    process = subprocess.Popen([sys.executable, "-m", "tidemill.main", *words], stderr=subprocess.PIPE, text=True)
+    wire.wait_for("GET /v0/observability/logs")
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == ""
+
+
+def test_ctrl_c_leaves_the_execution_alone_and_says_how_to_cancel_it(wire: WireServer) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("running", running=1))
+    words = ["run", "job", "etl", "--wait", "--url", wire.url, "--api-key", "k"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tidemill.main", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wire.wait_for(GET)
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert f"execution {ID} goes on" in err
+    assert "tidemill cancel etl 7f3c2a9e" in err
+    assert "Traceback" not in err
+    assert not wire.find(f"DELETE /v0/jobs/etl/executions/{ID}")
