@@ -21,7 +21,7 @@ from rich.table import Table
 from uv import find_uv_bin
 
 from tidemill.node.launcher import launcher_path
-from tidemill.settings import default_data_dir
+from tidemill.settings import Settings
 from tidemill.store import check
 from tidemill.store.database import read_only
 
@@ -169,7 +169,7 @@ def command(
     json_output
         The findings as JSON.
     """
-    where = data_dir or default_data_dir()
+    where = data_dir or Settings.load({}).data_dir
     console = Console(highlight=False, soft_wrap=True)
     if ledger_only:
         return _report_ledger(where, console)

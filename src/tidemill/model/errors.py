@@ -4,7 +4,8 @@
 
     TidemillError
     ├── Invalid              what was sent cannot be right          INVALID
-    │   └── TooLarge         it is bigger than a limit allows       TOO_LARGE
+    │   ├── TooLarge         it is bigger than a limit allows       TOO_LARGE
+    │   └── UnknownVersion   an API version that does not exist     INVALID_API_VERSION
     ├── Unauthorized         no credential, or a bad one            UNAUTHORIZED
     ├── Forbidden            a good credential without the right    FORBIDDEN
     ├── NotFound             not in this workspace                  NOT_FOUND
@@ -42,6 +43,11 @@ class Invalid(TidemillError):
 class TooLarge(Invalid):
     error_code = "TOO_LARGE"
     words = "Request too large"
+
+
+class UnknownVersion(Invalid):
+    error_code = "INVALID_API_VERSION"
+    words = "invalid_api_version"  # the contract's own (docs/wire.md, 3.1)
 
 
 class Unauthorized(TidemillError):

@@ -1,5 +1,6 @@
 """Executions, tasks and attempts as their users see them, and the arithmetic of retries."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -43,7 +44,10 @@ class Stats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """One run of one revision. ``env_names`` are the names of its own variables; their values are sealed."""
+    """One run of one revision. ``env_names`` are the names of its own variables; their values are sealed.
+
+    Tasks from ``next_index`` on have no row yet. ``extra`` keeps members of the request that we do not act on.
+    """
 
     key: ExecutionKey
     id: str
@@ -61,6 +65,8 @@ class Execution:
     timeout_s: int
     max_retries: int
     env_names: tuple[str, ...]
+    extra: Mapping[str, object]
+    next_index: int
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

@@ -20,6 +20,7 @@ MAX_TIMEOUT_S: Final = 86_400
 MAX_RETRIES: Final = 100
 MAX_CONCURRENT_TASKS: Final = 100_000
 KEPT_REVISIONS: Final = 5
+MAX_ENV_BYTES: Final = 128_000  # Linux takes strings of up to 128 KiB in a program's environment
 MASK: Final = "****"
 
 
@@ -81,7 +82,10 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A definition as its user sees it. ``spec`` is the active revision's, else the staged one's."""
+    """A definition as its user sees it. ``spec`` is the active revision's, else the staged one's.
+
+    ``extra`` keeps members of the wire's metadata that we do not act on.
+    """
 
     key: JobKey
     workspace: str
@@ -89,9 +93,11 @@ class Job:
     display_name: str
     external_id: str
     labels: Mapping[str, str]
+    extra: JsonObject = field(default_factory=dict)
     state: JobState
     spec: JobSpec
     active_revision: str
+    staged_revision: str
     events: tuple[JobEvent, ...]
     created_at: datetime
     created_by: str

@@ -210,7 +210,12 @@ def _lock_file(path: Path) -> int:
 
 
 def _writer(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=NullPool,
+        hide_parameters=True,  # else an error that is logged repeats what users sent
+        connect_args={"check_same_thread": False},
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
@@ -231,6 +236,7 @@ def _reader(path: Path) -> Engine:
         poolclass=QueuePool,
         pool_size=_READERS,
         max_overflow=64,
+        hide_parameters=True,
         connect_args={"check_same_thread": False},
     )
 

@@ -1,7 +1,7 @@
 """The tables. Alembic migrations (``migrations/``) make them; a test compares the two."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     JSON,
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     String,
     Table,
     Text,
@@ -22,6 +23,9 @@ from sqlalchemy import (
 )
 
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+"""A row as a query of several columns yields it: members by name, of the columns' types."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -80,9 +84,16 @@ job = Table(
     Column("display_name", Text, nullable=False),
     Column("external_id", Text, nullable=False),
     Column("labels", JSON, nullable=False),
+    # what every revision shares: the active one's wish, or what was changed since without a new revision
+    Column("enabled", Integer, nullable=False, server_default="1"),
+    Column(
+        "extra", JSON, nullable=False, server_default="{}"
+    ),  # members kept and returned: {"spec": .., "metadata": ..}
     Column("active_revision", String(64), nullable=False, server_default=""),
     Column("staged_revision", String(64), nullable=False, server_default=""),
+    Column("building_until", Instant),  # the state reads BUILDING until then, for clients that must see it
     Column("executions_total", Integer, nullable=False, server_default="0"),
+    Column("revisions_total", Integer, nullable=False, server_default="0"),
     Column("events_total", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("created_by", Text, nullable=False),
@@ -109,6 +120,7 @@ revision = Table(
     Column("number", Integer, nullable=False),
     Column("spec", JSON, nullable=False),  # service/specs.py writes it; secret values are sealed envelopes
     Column("image_digest", String(64), nullable=False, server_default=""),
+    Column("from_manifest", JSON, nullable=False, server_default="[]"),  # members its archive's blaxel.toml may set
     Column("created_at", Instant, nullable=False),
     Column("created_by", Text, nullable=False),
 )
@@ -146,6 +158,7 @@ upload = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("used_at", Instant),
+    Column("building_s", Integer, nullable=False, server_default="0"),  # how long BUILDING must be seen
 )
 
 build = Table(
@@ -205,6 +218,7 @@ execution = Table(
     Column("request_digest", String(64), nullable=False),
     Column("env_names", JSON, nullable=False),
     Column("env_sealed", Text, nullable=False, server_default=""),
+    Column("extra", JSON, nullable=False, server_default="{}"),  # members of the request kept and returned
     Column("parallelism", Integer, nullable=False),
     Column("memory_mb", Integer, nullable=False),
     Column("memory_override_mb", Integer),
@@ -229,6 +243,7 @@ execution = Table(
     Index("execution_id", "job", "id", unique=True),
     Index("execution_workspace_id", "workspace", "id"),
     Index("execution_created", "job", "created_at", "key"),
+    Index("execution_revision", "job", "revision"),
     Index(
         "execution_live",
         "workspace",
@@ -236,6 +251,14 @@ execution = Table(
         "served_at",
         sqlite_where=text("completed_at IS NULL"),
         postgresql_where=text("completed_at IS NULL"),
+    ),
+    Index(
+        "execution_queued",
+        "workspace",
+        "job",
+        "created_at",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
     ),
     Index(
         "execution_completed",
@@ -274,8 +297,13 @@ task = Table(
     Column("ended_at", Instant),
     Column("updated_at", Instant, nullable=False),
     _state(TaskState, "task_state"),
+    # led by the execution: what a cancelled one leaves pending is never looked at again
     Index(
-        "task_waiting", "not_before", sqlite_where=text("state = 'pending'"), postgresql_where=text("state = 'pending'")
+        "task_waiting",
+        "execution",
+        "not_before",
+        sqlite_where=text("state = 'pending'"),
+        postgresql_where=text("state = 'pending'"),
     ),
     sqlite_with_rowid=False,
 )
@@ -301,6 +329,7 @@ attempt = Table(
     Column("node", String(64), nullable=False),
     Column("term", Integer, nullable=False),
     Column("memory_mb", Integer, nullable=False),
+    Column("alone", Integer, nullable=False, server_default="0"),  # 1: nothing else runs beside it on its node
     Column("claimed_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("ended_at", Instant),  # NULL: live, occupies its node
@@ -313,7 +342,18 @@ attempt = Table(
     Column("cpu_s", Float),
     Column("charged", Integer, nullable=False, server_default="0"),
     Column("superseded", Integer, nullable=False, server_default="0"),
-    Index("attempt_live", "node", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+    # covers all that occupancy is counted from
+    Index(
+        "attempt_live",
+        "owner",
+        "node",
+        "workspace",
+        "memory_mb",
+        "alone",
+        "cancel_sent_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 

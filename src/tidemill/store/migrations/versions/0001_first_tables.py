@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("node", sa.String(length=64), nullable=False),
         sa.Column("term", sa.Integer(), nullable=False),
         sa.Column("memory_mb", sa.Integer(), nullable=False),
+        sa.Column("alone", sa.Integer(), server_default="0", nullable=False),
         sa.Column("claimed_at", schema.Instant(), nullable=False),
         sa.Column("started_at", schema.Instant(), nullable=True),
         sa.Column("ended_at", schema.Instant(), nullable=True),
@@ -53,7 +54,7 @@ def upgrade() -> None:
     op.create_index(
         "attempt_live",
         "attempt",
-        ["node"],
+        ["owner", "node", "workspace", "memory_mb", "alone", "cancel_sent_at"],
         unique=False,
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
@@ -101,6 +102,7 @@ def upgrade() -> None:
         sa.Column("request_digest", sa.String(length=64), nullable=False),
         sa.Column("env_names", sa.JSON(), nullable=False),
         sa.Column("env_sealed", sa.Text(), server_default="", nullable=False),
+        sa.Column("extra", sa.JSON(), server_default="{}", nullable=False),
         sa.Column("parallelism", sa.Integer(), nullable=False),
         sa.Column("memory_mb", sa.Integer(), nullable=False),
         sa.Column("memory_override_mb", sa.Integer(), nullable=True),
@@ -144,6 +146,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("completed_at IS NULL"),
         postgresql_where=sa.text("completed_at IS NULL"),
     )
+    op.create_index(
+        "execution_queued",
+        "execution",
+        ["workspace", "job", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    )
+    op.create_index("execution_revision", "execution", ["job", "revision"], unique=False)
     op.create_index("execution_workspace_id", "execution", ["workspace", "id"], unique=False)
     op.create_index(op.f("ix_execution_input_set"), "execution", ["input_set"], unique=False)
     op.create_table(
@@ -194,9 +205,13 @@ def upgrade() -> None:
         sa.Column("display_name", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=False),
         sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("enabled", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("extra", sa.JSON(), server_default="{}", nullable=False),
         sa.Column("active_revision", sa.String(length=64), server_default="", nullable=False),
         sa.Column("staged_revision", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("building_until", schema.Instant(), nullable=True),
         sa.Column("executions_total", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("revisions_total", sa.Integer(), server_default="0", nullable=False),
         sa.Column("events_total", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", schema.Instant(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
@@ -278,6 +293,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("image_digest", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("from_manifest", sa.JSON(), server_default="[]", nullable=False),
         sa.Column("created_at", schema.Instant(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("job", "id"),
@@ -307,7 +323,7 @@ def upgrade() -> None:
     op.create_index(
         "task_waiting",
         "task",
-        ["not_before"],
+        ["execution", "not_before"],
         unique=False,
         sqlite_where=sa.text("state = 'pending'"),
         postgresql_where=sa.text("state = 'pending'"),
@@ -329,6 +345,7 @@ def upgrade() -> None:
         sa.Column("created_at", schema.Instant(), nullable=False),
         sa.Column("expires_at", schema.Instant(), nullable=False),
         sa.Column("used_at", schema.Instant(), nullable=True),
+        sa.Column("building_s", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("digest"),
     )
     op.create_index(op.f("ix_upload_job"), "upload", ["job"], unique=False)

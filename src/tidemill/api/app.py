@@ -1,0 +1,49 @@
+"""The application: its routes, and which of them need no credential."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from tidemill.api import executions, health, jobs, logs, problems, results, uploads, workspaces
+from tidemill.api.calls import Context, authenticate
+from tidemill.model.errors import TidemillError
+
+PUBLIC: Final[Mapping[str, str]] = {
+    "/healthz": "a supervisor asks it, before anybody has a credential",
+    "/readyz": "a load balancer asks it, and it names no tenant's things",
+    "/uploads/{capability}": "the official command line sends no credential: 256 random bits of the path are one",
+}
+"""The routes without a credential, each with its reason; all others ask for one."""
+
+_OPEN: Final[tuple[APIRouter, ...]] = (health.router, uploads.router)
+_GUARDED: Final[tuple[APIRouter, ...]] = (
+    jobs.router,
+    executions.router,
+    results.router,
+    logs.router,
+    workspaces.router,
+)
+
+
+def build(context: Context) -> FastAPI:
+    """The ASGI application over ``context``. It has no pages of its own and never redirects."""
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(problems.Boundary)],
+        exception_handlers={
+            TidemillError: problems.tidemill_problem,
+            HTTPException: problems.http_problem,
+            RequestValidationError: problems.validation_problem,
+        },
+    )
+    app.state.context = context
+    for router in _OPEN:
+        app.include_router(router)
+    for router in _GUARDED:
+        app.include_router(router, dependencies=[Depends(authenticate)])
+    return app

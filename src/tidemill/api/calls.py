@@ -1,0 +1,154 @@
+"""One request and what it needs: who asks, when, in which version, and threads for what blocks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Final, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+from starlette.responses import Response
+
+from tidemill.api.wire import Json, render
+from tidemill.model.errors import Forbidden, TooLarge, Unauthorized, UnknownVersion
+from tidemill.model.principal import Principal
+from tidemill.service import identity
+from tidemill.service.parts import Parts
+
+T = TypeVar("T")
+
+FIRST_VERSION: Final = "2026-04-16"
+PAGED_VERSION: Final = "2026-04-28"
+VERSIONS: Final = (FIRST_VERSION, "2026-04-20", PAGED_VERSION)
+UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
+
+_THREADS: Final = 64
+_BIG_BODIES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all requests share. ``problem`` says why no work can be accepted, None when it can.
+
+    ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once.
+    """
+
+    parts: Parts
+    clock: Callable[[], datetime]
+    problem: Callable[[], str | None]
+    public_url: str = ""
+    plan: str = "self-hosted"
+    threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
+    big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run what blocks in a thread. A caller that goes away takes nothing back: the work is done all the same."""
+        return await to_thread.run_sync(work, limiter=self.threads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An authenticated request. ``paged`` is whether its version knows pages of lists."""
+
+    context: Context
+    request: Request
+    principal: Principal
+    paged: bool
+    now: datetime
+
+    @property
+    def parts(self) -> Parts:
+        return self.context.parts
+
+    @property
+    def base_url(self) -> str:
+        """The origin that the caller reaches this server under, without a slash at the end."""
+        return base_url(self.context, self.request)
+
+    @property
+    def strict(self) -> bool:
+        """Whether unknown members of bodies are to be refused."""
+        return self.request.query_params.get("strict") == "true"
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await self.context.run(work)
+
+    async def body(self) -> bytes:
+        """The body, if it keeps the limit of ordinary requests. Raises TooLarge."""
+        return await read_body(self.request, self.parts.limits.body_bytes)
+
+
+def context_of(request: Request) -> Context:
+    found: Context = request.app.state.context
+    return found
+
+
+def base_url(context: Context, request: Request) -> str:
+    """``public_url`` where it is set, else as the request's Host says."""
+    return context.public_url or f"{request.url.scheme}://{request.url.netloc}"
+
+
+async def authenticate(request: Request) -> Call:
+    """Who calls, and in which workspace: the one dependency of every route that is not public.
+
+    Raises Unauthorized without a good credential, Forbidden for another workspace, UnknownVersion.
+    """
+    context = context_of(request)
+    now = context.clock()
+    api_key = _bearer(request)
+    principal = await context.run(partial(identity.authenticate, context.parts, api_key, now=now))
+    wanted = (
+        request.path_params.get("workspace_in_path")
+        or request.headers.get("x-blaxel-workspace")
+        or request.query_params.get("workspace")
+        or principal.workspace
+    )
+    if wanted != principal.workspace:
+        raise Forbidden(f"this credential has no access to workspace {wanted[:64]!r}")
+    return Call(context=context, request=request, principal=principal, paged=_is_paged(request), now=now)
+
+
+Asked = Annotated[Call, Depends(authenticate)]
+"""The parameter by which a handler takes its authenticated request."""
+
+
+def json_answer(value: Json) -> Response:
+    """200 with a JSON body."""
+    return Response(render(value), media_type="application/json")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises TooLarge as soon as it crosses ``limit`` bytes, at once where its length says so."""
+    announced = announced_length(request)
+    if announced is not None and announced > limit:
+        raise TooLarge(f"the body has {announced} bytes; this request may have up to {limit}")
+    held = bytearray()
+    async for chunk in request.stream():
+        held += chunk
+        if len(held) > limit:
+            raise TooLarge(f"the body has more than {limit} bytes, which is the limit of this request")
+    return bytes(held)
+
+
+def announced_length(request: Request) -> int | None:
+    """``Content-Length``; None when there is none to trust."""
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isdecimal() else None
+
+
+def _bearer(request: Request) -> str:
+    """The API key; X-Blaxel-Authorization wins, since the official command line may send both (docs/wire.md, 2.1)."""
+    value = request.headers.get("x-blaxel-authorization") or request.headers.get("authorization") or ""
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("no credential: send `Bearer API_KEY` in Authorization or X-Blaxel-Authorization")
+    return token.strip()
+
+
+def _is_paged(request: Request) -> bool:
+    version = request.headers.get("blaxel-version") or FIRST_VERSION
+    day = version.removesuffix(".preview")
+    if day not in VERSIONS:
+        raise UnknownVersion(f"Blaxel-Version is {version[:64]!r}; it must be one of {', '.join(VERSIONS)}")
+    return day >= PAGED_VERSION

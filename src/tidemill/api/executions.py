@@ -1,0 +1,136 @@
+"""/v0/jobs/NAME/executions, /v0/executions, and the path under which a workspace's jobs are run."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from tidemill.api.calls import Asked, Call, announced_length, json_answer, read_body
+from tidemill.api.paging import Limit, ListQuery, as_page, in_shape, list_query, offset_of, page
+from tidemill.api.wire_executions import (
+    created_view,
+    execution_request,
+    execution_view,
+    parse_task_states,
+    tasks_view,
+)
+from tidemill.model.execution import Task
+from tidemill.service import executions
+from tidemill.service.executions import Shown
+from tidemill.store.executions import Created, ExecutionOrder, ExecutionPage, History
+from tidemill.store.tasks import TaskPage
+
+router = APIRouter()
+
+_EXECUTIONS = Limit(default=20, most=100)
+_TASKS = Limit(default=50, most=200)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@router.post("/v0/jobs/{name}/executions")
+async def create_execution(call: Asked, name: str) -> Response:
+    return await _create(call, name)
+
+
+@router.post("/{workspace_in_path}/jobs/{name}/executions")
+async def run_job(call: Asked, name: str) -> Response:
+    return await _create(call, name)
+
+
+@router.get("/v0/jobs/{name}/executions")
+async def list_executions(call: Asked, name: str) -> Response:
+    query = list_query(call, f"jobs/{name}/executions", _EXECUTIONS)
+    history = await call.run(partial(executions.history, call.parts, call.principal, name))
+    wanted = _page(query, history, offset_of(call))
+    found = await call.run(partial(executions.find_page, call.parts, wanted))
+    shown, cursor = page(call, query, found, partial(_position, wanted))
+    return json_answer(in_shape(call, [execution_view(each) for each in shown], cursor, history.total))
+
+
+@router.get("/v0/jobs/{name}/executions/{execution}")
+async def get_execution(call: Asked, name: str, execution: str) -> Response:
+    shown = await call.run(partial(executions.get, call.parts, call.principal, name, execution))
+    return json_answer(execution_view(shown))
+
+
+@router.get("/v0/executions/{execution}")
+async def find_execution(call: Asked, execution: str) -> Response:
+    shown = await call.run(partial(executions.get, call.parts, call.principal, None, execution))
+    return json_answer(execution_view(shown))
+
+
+@router.delete("/v0/jobs/{name}/executions/{execution}")
+async def cancel_execution(call: Asked, name: str, execution: str, force: bool = False) -> Response:
+    cancel = partial(executions.cancel, call.parts, call.principal, name, execution, force=force, now=call.now)
+    return json_answer(execution_view(await call.run(cancel)))
+
+
+@router.get("/v0/jobs/{name}/executions/{execution}/tasks")
+async def list_tasks(call: Asked, name: str, execution: str) -> Response:
+    query = list_query(call, f"jobs/{name}/executions/{execution}/tasks", _TASKS)
+    found = await call.run(partial(executions.find, call.parts, call.principal, name, execution))
+    # tasks are listed by index; the default sort is that of all lists, and is no wish to turn them round
+    descending = call.request.query_params.get("sort", "").endswith(":desc")
+    wanted = TaskPage(
+        descending=descending,
+        after=None if query.after is None else query.after[0],
+        text=query.text,
+        states=parse_task_states(query.status),
+        limit=query.limit + 1,
+    )
+    tasks = await call.run(partial(executions.find_tasks, call.parts, found, wanted))
+    shown, cursor = page(call, query, tasks, _task_position)
+    # this list is younger than the bare shape of lists: it has pages in every version
+    items = tasks_view(found, shown)
+    return json_answer(as_page(items, cursor, found.stats.total))
+
+
+async def _create(call: Call, name: str) -> Response:
+    length = announced_length(call.request)
+    if length is not None and length <= call.parts.limits.body_bytes:
+        created = await _read_and_create(call, name)
+    else:
+        async with call.context.big_bodies:
+            created = await _read_and_create(call, name)
+    return json_answer(created_view(created))
+
+
+async def _read_and_create(call: Call, name: str) -> Created:
+    body = await read_body(call.request, call.parts.limits.execution_body_bytes)
+    key = call.request.headers.get("idempotency-key", "")
+
+    def work() -> Created:
+        # splitting a million tasks takes a second: it belongs into the thread as well
+        request = execution_request(body, idempotency_key=key, strict=call.strict)
+        return executions.create(call.parts, call.principal, name, request, now=call.now)
+
+    return await call.run(work)
+
+
+def _page(query: ListQuery, history: History, offset: int) -> ExecutionPage:
+    order = ExecutionOrder.CREATED if query.by == "createdAt" else ExecutionOrder.ID
+    after = None
+    if query.after is not None:
+        value, key = query.after
+        after = (_EPOCH + timedelta(microseconds=value) if order is ExecutionOrder.CREATED else value, key)
+    return ExecutionPage(
+        job=history.job,
+        order=order,
+        descending=query.descending,
+        after=after,
+        text=query.text,
+        limit=query.limit + 1,
+        offset=offset,
+    )
+
+
+def _position(wanted: ExecutionPage, shown: Shown) -> list[object]:
+    execution = shown.execution
+    by_time = wanted.order is ExecutionOrder.CREATED
+    value = (execution.created_at - _EPOCH) // timedelta(microseconds=1) if by_time else execution.id
+    return [value, execution.key]
+
+
+def _task_position(task: Task) -> list[object]:
+    return [task.index]

@@ -1,0 +1,117 @@
+"""/v0/observability/logs."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from tidemill.api.calls import Asked, Call, json_answer
+from tidemill.api.wire import Json
+from tidemill.model.errors import Invalid
+from tidemill.model.lease import Severity
+from tidemill.service import logs
+from tidemill.service.logs import MAX_LINES, LogLine, LogQuery
+
+router = APIRouter()
+
+_DEFAULT_LINES: Final = 1_000
+_DEFAULT_WINDOW: Final = timedelta(hours=1)
+_TASK: Final = re.compile(r"(?:task-?)?([0-9]{1,9})")
+# OpenTelemetry's severity numbers
+_NUMBERS: Final = {
+    Severity.UNKNOWN: 0,
+    Severity.TRACE: 1,
+    Severity.DEBUG: 5,
+    Severity.INFO: 9,
+    Severity.WARNING: 13,
+    Severity.ERROR: 17,
+    Severity.FATAL: 21,
+}
+
+
+@router.get("/v0/observability/logs")
+async def get_logs(call: Asked) -> Response:
+    query = _query(call)
+    page = await call.run(partial(logs.read, call.parts, call.principal, query))
+    entry = {"logs": [_line(line) for line in page.lines], "totalCount": page.total, "complete": page.complete}
+    # the key is there even without a line: the official build watcher counts its absence as an error
+    return json_answer({query.job: entry})
+
+
+def _query(call: Call) -> LogQuery:
+    asked = call.request.query_params
+    job = asked.get("workloadIds", "")
+    if not job or "," in job:
+        raise Invalid(f"workloadIds is {job[:64]!r}; it must be the name of one job")
+    kind = asked.get("resourceType") or "jobs"
+    if kind not in {"job", "jobs"}:
+        raise Invalid(f"resourceType is {kind[:64]!r}; it must be jobs")
+    until = _instant(asked, "end") or call.now
+    return LogQuery(
+        job=job,
+        since=_instant(asked, "start") or until - _DEFAULT_WINDOW,
+        until=until,
+        execution=asked.get("executionId", ""),
+        index=_index(asked.get("taskId", "")),
+        search=asked.get("search", ""),
+        severities=_severities(asked.get("severity", "")),
+        limit=min(_number(asked, "limit", _DEFAULT_LINES), MAX_LINES),
+        offset=_number(asked, "offset", 0),
+    )
+
+
+def _instant(asked: QueryParams, name: str) -> datetime | None:
+    """``2026-08-21T10:00:00``, in UTC where no zone is given. Raises Invalid."""
+    # a bare + in a query is a space
+    value = asked.get(name, "").replace(" ", "+")
+    if not value:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Invalid(f"{name} is {value[:64]!r}; it must be a time like 2026-08-21T10:00:00, in UTC") from None
+
+
+def _index(task: str) -> int | None:
+    """``task-3``, ``task3`` or ``3``. Raises Invalid."""
+    if not task:
+        return None
+    match = _TASK.fullmatch(task)
+    if match is None:
+        raise Invalid(f"taskId is {task[:64]!r}; it must be a task's name or index, like task-0")
+    return int(match[1])
+
+
+def _severities(text: str) -> frozenset[Severity]:
+    words = {word.strip().upper() for word in text.split(",") if word.strip()}
+    if "ALL" in words:
+        return frozenset()
+    unknown = words - set(Severity)
+    if unknown:
+        raise Invalid(f"severity has {min(unknown)[:64]!r}; it must be of {', '.join(Severity)} or all")
+    return frozenset(Severity(word) for word in words)
+
+
+def _number(asked: QueryParams, name: str, default: int) -> int:
+    value = asked.get(name, "")
+    if not value:
+        return default
+    if not value.isdecimal() or len(value) > 9:
+        raise Invalid(f"{name} is {value[:64]!r}; it must be a whole number from 0 on")
+    return int(value)
+
+
+def _line(line: LogLine) -> dict[str, Json]:
+    seconds, fraction = divmod(line.at_ns, 1_000_000_000)
+    day = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return {
+        "timestamp": f"{day}.{fraction:09d}Z",
+        "message": line.text,
+        "severity": _NUMBERS[line.severity],
+        "trace_id": "",
+    }

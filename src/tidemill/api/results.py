@@ -1,0 +1,41 @@
+"""/v0/jobs/NAME/executions/ID/results: one line of JSON per task that has ended, in the order of their indices."""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+import anyio
+from fastapi import APIRouter
+from starlette.responses import Response, StreamingResponse
+
+from tidemill.api.calls import Asked, Call
+from tidemill.api.wire_executions import result_line
+from tidemill.model.execution import Execution
+from tidemill.service import executions
+
+router = APIRouter()
+
+# how long a follower waits before it looks again; it doubles while nothing happens
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 1.0
+
+
+@router.get("/v0/jobs/{name}/executions/{execution}/results")
+async def get_results(call: Asked, name: str, execution: str, follow: bool = False) -> Response:
+    found = await call.run(partial(executions.find, call.parts, call.principal, name, execution))
+    return StreamingResponse(_lines(call, found, follow=follow), media_type="application/x-ndjson")
+
+
+async def _lines(call: Call, execution: Execution, *, follow: bool) -> AsyncIterator[bytes]:
+    """Pages of lines. No thread and no reader is held between two of them."""
+    index, pause_s = 0, _FIRST_PAUSE_S
+    while index < execution.stats.total:
+        read = partial(executions.read_results, call.parts, execution.key, index, stop_at_open=follow)
+        page = await call.run(read)
+        if page.ended:
+            yield b"".join(result_line(ended) for ended in page.ended)
+            pause_s = _FIRST_PAUSE_S
+        index = page.next_index
+        if page.stopped:
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

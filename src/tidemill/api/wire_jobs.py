@@ -1,0 +1,281 @@
+"""Jobs on the wire (docs/wire.md, Job)."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from tidemill.api.wire import Body, Json, Text, present, timestamp
+from tidemill.model.errors import Invalid
+from tidemill.model.job import Env, Job, JobEvent
+from tidemill.model.states import JobState
+from tidemill.service.jobs import JobRequest
+from tidemill.service.specs import DEFAULT_REGION, UNSET, EnvChange, RuntimeChange, SpecChange
+from tidemill.store.deploys import CONCURRENCY_MEMBER
+from tidemill.store.job_writes import MetadataChange
+
+GENERATED_LABEL: Final = "x-blaxel-auto-generated"
+
+ExternalId = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9-]*$")]
+
+
+class MetadataBody(Body):
+    name: Text = None
+    display_name: Annotated[str | None, Field(max_length=63)] = None
+    external_id: ExternalId | None = None
+    labels: dict[str, str | None] | None = None
+    # read-only: accepted as `bl get -o yaml` prints them, and dropped
+    created_at: Json = None
+    updated_at: Json = None
+    created_by: Json = None
+    updated_by: Json = None
+    plan: Json = None
+    url: Json = None
+    workspace: Json = None
+
+
+class EnvBody(Body):
+    name: str
+    value: str | None = None
+    secret: bool | None = None
+
+
+class PortBody(Body):
+    target: int
+    name: str | None = None
+    protocol: str | None = None
+
+
+class RuntimeBody(Body):
+    image: Text = None
+    memory: int | None = None
+    timeout: int | None = None
+    max_retries: int | None = None
+    max_concurrent_tasks: int | None = None
+    generation: Text = None
+    envs: list[EnvBody] | None = None
+    ports: list[PortBody] | None = None
+    disk_percent: int | None = None
+    docker_config: Text = None
+    skip_build: Json = None
+
+
+class TriggerBody(Body):
+    id: str | None = None
+    type: Literal["http", "http-async", "cron"]
+    enabled: bool | None = None
+    configuration: dict[str, Json] | None = None
+
+
+class VolumeBody(Body):
+    name: str
+    mount_path: str
+    type: Literal["ephemeral"]
+    size_mb: int
+    read_only: bool | None = None
+
+
+class RunnerBody(Body):
+    repositories: list[str] | None = None
+
+
+class RevisionBody(Body):
+    active: Text = None
+    canary: Text = None
+    canary_percent: int | None = None
+    traffic: Annotated[int, Field(ge=0, le=100)] | None = None
+    sticky_session_ttl: int | None = None
+
+
+class SpecBody(Body):
+    enabled: bool | None = None
+    region: Text = None
+    runtime: RuntimeBody | None = None
+    triggers: list[TriggerBody] | None = None
+    volumes: list[VolumeBody] | None = None
+    policies: list[str] | None = None
+    github_runner: RunnerBody | None = None
+    revision: RevisionBody | None = None
+
+
+class JobBody(Body):
+    metadata: MetadataBody | None = None
+    spec: SpecBody | None = None
+    # what a file or an answer carries besides: accepted and dropped
+    api_version: Json = None
+    kind: Json = None
+    status: Json = None
+    events: Json = None
+
+
+def job_request(body: JobBody, *, name: str, upload: bool, watched: bool) -> JobRequest:
+    """What the body asks for, of the job ``name``. Raises Invalid for what no job of this server can be."""
+    spec = body.spec or SpecBody()
+    runtime = spec.runtime or RuntimeBody()
+    if runtime.docker_config:
+        raise Invalid("spec.runtime.dockerConfig is for images of a registry, which this server does not run")
+    if spec.revision is not None and spec.revision.canary:
+        raise Invalid(f"spec.revision.canary is {spec.revision.canary!r}; this server has no canary revisions")
+    return JobRequest(
+        name=name,
+        metadata=_metadata(body.metadata or MetadataBody()),
+        spec=_spec(spec, runtime),
+        image=runtime.image or "",
+        revision=(spec.revision.active if spec.revision is not None else None) or "",
+        from_manifest=() if runtime.max_concurrent_tasks else (CONCURRENCY_MEMBER,),
+        upload=upload,
+        watched=watched,
+    )
+
+
+def job_view(job: Job, base_url: str, plan: str) -> dict[str, Json]:
+    """A Job object. ``base_url`` is the origin under which its executions can be started."""
+    metadata = {
+        **job.extra,
+        "name": job.name,
+        "displayName": job.display_name or job.name,
+        "externalId": job.external_id or None,
+        "workspace": job.workspace,
+        "labels": dict(job.labels),
+        "plan": plan,
+        "url": f"{base_url}/{job.workspace}/jobs/{job.name}",
+        "createdAt": timestamp(job.created_at),
+        "updatedAt": timestamp(job.updated_at),
+        "createdBy": job.created_by,
+        "updatedBy": job.updated_by,
+    }
+    return {
+        "metadata": present(metadata),
+        "spec": _spec_view(job),
+        "events": [_event_view(event) for event in job.events],
+        "status": job.state.value,
+    }
+
+
+def parse_states(text: str) -> frozenset[JobState]:
+    """A comma list of job states in any case. Raises Invalid for an unknown one."""
+    words = [word.strip().upper() for word in text.split(",") if word.strip()]
+    known = {state.value for state in JobState} | {"BUILT"}
+    for word in words:
+        if word not in known:
+            raise Invalid(f"status has {word[:64]!r}; it must be of {', '.join(sorted(known))}")
+    return frozenset(JobState(word) for word in words if word != "BUILT")
+
+
+def _metadata(body: MetadataBody) -> MetadataChange:
+    labels = None
+    if body.has("labels"):
+        given = body.labels or {}
+        labels = {name: value or "" for name, value in given.items() if name != GENERATED_LABEL}
+    return MetadataChange(
+        display_name=(body.display_name or "") if body.has("display_name") else None,
+        external_id=(body.external_id or "") if body.has("external_id") else None,
+        labels=labels,
+        extra=body.model_extra or {},
+    )
+
+
+def _spec(spec: SpecBody, runtime: RuntimeBody) -> SpecChange:
+    return SpecChange(
+        enabled=_wish(spec, "enabled", spec.enabled),
+        region=_wish(spec, "region", spec.region),
+        runtime=RuntimeChange(
+            memory_mb=_wish(runtime, "memory", runtime.memory),
+            timeout_s=_wish(runtime, "timeout", runtime.timeout),
+            max_retries=_wish(runtime, "max_retries", runtime.max_retries),
+            max_concurrent_tasks=_wish(runtime, "max_concurrent_tasks", runtime.max_concurrent_tasks),
+            generation=_wish(runtime, "generation", runtime.generation),
+            envs=_wish(runtime, "envs", None if runtime.envs is None else tuple(_env(env) for env in runtime.envs)),
+            extra=_runtime_extra(runtime),
+        ),
+        extra=_spec_extra(spec),
+    )
+
+
+def _wish(body: Body, name: str, value: Any) -> Any:
+    return value if body.has(name) else UNSET
+
+
+def _env(env: EnvBody) -> EnvChange:
+    return EnvChange(name=env.name, value=env.value or "", secret=env.secret)
+
+
+def _runtime_extra(runtime: RuntimeBody) -> dict[str, Json]:
+    """Members that this server keeps and returns; a None removes one."""
+    extra = dict(runtime.model_extra or {})
+    if runtime.has("ports"):
+        extra["ports"] = _plain(runtime.ports)
+    if runtime.has("disk_percent"):
+        percent = runtime.disk_percent or None
+        if percent is not None and not 10 <= percent <= 95:
+            raise Invalid(f"spec.runtime.diskPercent is {percent}; it must be 10 to 95")
+        extra["diskPercent"] = percent
+    return extra
+
+
+def _spec_extra(spec: SpecBody) -> dict[str, Json]:
+    extra = dict(spec.model_extra or {})
+    for name, member, value in (
+        ("triggers", "triggers", spec.triggers),
+        ("volumes", "volumes", spec.volumes),
+        ("policies", "policies", spec.policies),
+        ("github_runner", "githubRunner", spec.github_runner),
+    ):
+        if spec.has(name):
+            extra[member] = _plain(value)
+    for trigger in extra.get("triggers") or []:
+        # read-only: it would be a secret in plain text
+        (trigger.get("configuration") or {}).pop("callbackSecret", None)
+    if spec.has("revision"):
+        extra["revision"] = _revision_extra(spec.revision or RevisionBody())
+    return extra
+
+
+def _revision_extra(revision: RevisionBody) -> dict[str, Json] | None:
+    """What is kept of a RevisionConfiguration. Traffic 0 beside an empty ``active`` is Go's zero value, not a wish."""
+    kept = {**(revision.model_extra or {}), "stickySessionTtl": revision.sticky_session_ttl or None}
+    zero = revision.traffic == 0 and revision.has("active") and not revision.active
+    kept["traffic"] = None if zero else revision.traffic
+    return present(kept) or None
+
+
+def _plain(value: Json) -> Json:
+    """Bodies as they were sent, in the words of the wire."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.model_dump(by_alias=True, exclude_unset=True) if isinstance(value, Body) else value
+
+
+def _spec_view(job: Job) -> dict[str, Json]:
+    spec, runtime = job.spec, job.spec.runtime
+    revision: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
+    return {
+        **spec.extra,
+        "enabled": spec.enabled,
+        "region": spec.region or DEFAULT_REGION,
+        "revision": {"traffic": 100, **revision, "active": job.active_revision},
+        "runtime": {
+            **runtime.extra,
+            "image": runtime.image,
+            "memory": runtime.memory_mb,
+            "timeout": runtime.timeout_s,
+            "maxRetries": runtime.max_retries,
+            "maxConcurrentTasks": runtime.max_concurrent_tasks,
+            "generation": runtime.generation,
+            "envs": [_env_view(env) for env in runtime.envs],
+        },
+    }
+
+
+def _env_view(env: Env) -> dict[str, Json]:
+    return {"name": env.name, "value": env.value, "secret": env.secret}
+
+
+def _event_view(event: JobEvent) -> dict[str, Json]:
+    return {
+        "time": timestamp(event.at),
+        "type": event.type,
+        "status": event.status,
+        "message": event.message,
+        "revision": event.revision,
+    }

@@ -1,0 +1,60 @@
+"""Builds the launcher beside its source: ``python -m tidemill.node.launcher.build [--force]``.
+
+Uses ``cc`` where there is one, else the C compiler inside ``ziglang`` from PyPI. Does nothing when the launcher is
+newer than its source.
+"""
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from tidemill.node.launcher import LAUNCHER, SOURCE
+
+FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
+
+
+def compilers() -> Iterator[tuple[str, ...]]:
+    """The compilers of this machine, the best first: static where possible, so that it starts in no time."""
+    if found := shutil.which("cc"):
+        yield (found, *FLAGS, "-static")
+        yield (found, *FLAGS)
+    if importlib.util.find_spec("ziglang") is not None:
+        target = f"{platform.machine()}-linux-musl"
+        yield (sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS, "-static")
+
+
+def build(source: Path, target: Path) -> str:
+    """Compile ``source`` to ``target``, under a temporary name first. Returns "", else why it could not."""
+    partial = target.with_name(f"{target.name}.partial")
+    said = "there is no C compiler: install cc (gcc or clang), or ziglang from PyPI\n"
+    for compiler in compilers():
+        done = subprocess.run(
+            [*compiler, "-o", str(partial), str(source)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode == 0:
+            partial.rename(target)
+            return ""
+        said = done.stderr
+    return said
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build unless there is nothing to do. Exit code 0, or 1 with the compiler's words on stderr."""
+    if "--force" not in arguments and LAUNCHER.exists() and LAUNCHER.stat().st_mtime >= SOURCE.stat().st_mtime:
+        return 0
+    problem = build(SOURCE, LAUNCHER)
+    sys.stderr.write(problem)
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,416 @@
+/*
+ * Starts the command of one attempt, owns every process that comes of it, and says how it ended.
+ *
+ *   tidemill-launcher CONTROL_FD DIRECTORY DATA NOFILE FSIZE UID GID COMMAND [ARGUMENT...]
+ *   tidemill-launcher --version
+ *
+ * DATA and FSIZE are limits in bytes, NOFILE is the soft limit of open files; UID and GID are who the command runs as (only
+ * root may change them). "-" leaves a thing as it is. The environment is the command's own.
+ *
+ * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
+ *   started PID STARTTIME              the command runs (STARTTIME as in /proc/PID/stat)
+ *   failed STEP ERRNO                  it could not be started; STEP is one word
+ *   ended exit|signal N CPU_US RSS_KB  it ended, and nothing of its tree is left
+ * and reads one byte a command: 'T' sends SIGTERM to the whole tree, 'K' kills it. When the other end is closed, even by
+ * kill -9 of the node, the tree is killed.
+ *
+ * As a subreaper it inherits every orphan below it, so a daemon that has left its session is still found. All signals are
+ * blocked here: only SIGKILL ends the launcher early, and then the command gets SIGKILL from the kernel.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { FIRST_COMMAND_ARGUMENT = 8, STOP_ROUNDS = 100, KILL_ROUND_MS = 10 };
+
+struct process {
+    pid_t pid;
+    pid_t parent;
+    char state;
+    bool ours;
+};
+
+struct failure {
+    const char *step;
+    int error;
+};
+
+static int control;
+static int child_signals;
+static pid_t command_pid;
+static bool command_ended;
+static int command_status;
+
+static struct process *table;
+static size_t table_size;
+static size_t table_room;
+
+/* ---- facts */
+
+static void say(const char *line)
+{
+    /* when nobody listens any more, the end of file on the same socket says so */
+    ssize_t sent = send(control, line, strlen(line), MSG_NOSIGNAL);
+    (void)sent;
+}
+
+static unsigned long long start_time(pid_t pid);
+
+static void say_started(void)
+{
+    char line[96];
+    snprintf(line, sizeof line, "started %d %llu\n", (int)command_pid, start_time(command_pid));
+    say(line);
+}
+
+static void say_failed(const struct failure *failure)
+{
+    char line[96];
+    snprintf(line, sizeof line, "failed %s %d\n", failure->step, failure->error);
+    say(line);
+}
+
+static void say_ended(void)
+{
+    char line[128];
+    struct rusage used = {0};
+    bool signalled = WIFSIGNALED(command_status);
+    getrusage(RUSAGE_CHILDREN, &used);
+    long long cpu_us = (long long)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 +
+                       used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+    snprintf(line, sizeof line, "ended %s %d %lld %ld\n", signalled ? "signal" : "exit",
+             signalled ? WTERMSIG(command_status) : WEXITSTATUS(command_status), cpu_us, used.ru_maxrss);
+    say(line);
+}
+
+/* ---- the tree, from /proc */
+
+/* The text after the name in /proc/PID/stat, which begins with the state; NULL when there is no such process. */
+static const char *read_stat(pid_t pid, char *buffer, size_t size)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    ssize_t length = read(fd, buffer, size - 1);
+    close(fd);
+    if (length <= 0)
+        return NULL;
+    buffer[length] = '\0';
+    /* a name may hold spaces and brackets; nothing after it does */
+    char *name_end = strrchr(buffer, ')');
+    return name_end != NULL && name_end[1] == ' ' ? name_end + 2 : NULL;
+}
+
+static unsigned long long start_time(pid_t pid)
+{
+    char buffer[1024];
+    const char *fields = read_stat(pid, buffer, sizeof buffer);
+    /* field 22 of the file; `fields` begins with field 3 */
+    for (int field = 3; fields != NULL && field < 22; field++) {
+        fields = strchr(fields, ' ');
+        if (fields != NULL)
+            fields++;
+    }
+    return fields == NULL ? 0 : strtoull(fields, NULL, 10);
+}
+
+static bool add_process(pid_t pid)
+{
+    char buffer[1024];
+    struct process found = {.pid = pid};
+    const char *fields = read_stat(pid, buffer, sizeof buffer);
+    if (fields == NULL)
+        return true;
+    found.state = fields[0];
+    found.parent = (pid_t)strtol(fields + 1, NULL, 10);
+    if (table_size == table_room) {
+        size_t room = table_room == 0 ? 512 : table_room * 2;
+        struct process *bigger = realloc(table, room * sizeof *table);
+        if (bigger == NULL)
+            return false;
+        table = bigger;
+        table_room = room;
+    }
+    table[table_size++] = found;
+    return true;
+}
+
+static int by_pid(const void *left, const void *right)
+{
+    pid_t a = ((const struct process *)left)->pid, b = ((const struct process *)right)->pid;
+    return (a > b) - (a < b);
+}
+
+static bool is_ours(pid_t pid)
+{
+    struct process key = {.pid = pid};
+    const struct process *found = bsearch(&key, table, table_size, sizeof *table, by_pid);
+    return found != NULL && found->ours;
+}
+
+/* Fills `table` with every process of the machine and marks our descendants. */
+static void list_tree(void)
+{
+    pid_t self = getpid();
+    table_size = 0;
+    DIR *directory = opendir("/proc");
+    if (directory == NULL)
+        return;
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && !add_process((pid_t)atoi(entry->d_name)))
+            break;
+    }
+    closedir(directory);
+    qsort(table, table_size, sizeof *table, by_pid);
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < table_size; i++) {
+            if (!table[i].ours && (table[i].parent == self || is_ours(table[i].parent)))
+                table[i].ours = changed = true;
+        }
+    }
+}
+
+static void signal_tree(int number)
+{
+    list_tree();
+    for (size_t i = 0; i < table_size; i++) {
+        if (table[i].ours)
+            kill(table[i].pid, number);
+    }
+}
+
+/* Until a listing shows nothing that still runs, so that what is killed next cannot have made more of itself. */
+static void stop_tree(void)
+{
+    for (int round = 0; round < STOP_ROUNDS; round++) {
+        bool found = false;
+        list_tree();
+        for (size_t i = 0; i < table_size; i++) {
+            if (table[i].ours && strchr("TtZX", table[i].state) == NULL) {
+                kill(table[i].pid, SIGSTOP);
+                found = true;
+            }
+        }
+        if (!found)
+            return;
+        sched_yield();
+    }
+}
+
+/* Collects what has ended. False when no child is left. */
+static bool reap(void)
+{
+    for (;;) {
+        int status = 0;
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid == 0)
+            return true;
+        if (pid < 0)
+            return errno != ECHILD;
+        if (pid == command_pid) {
+            command_ended = true;
+            command_status = status;
+        }
+    }
+}
+
+static void drain_child_signals(void)
+{
+    struct signalfd_siginfo info[16];
+    while (read(child_signals, info, sizeof info) > 0) {
+    }
+}
+
+static void kill_tree(void)
+{
+    if (!reap())
+        return;
+    stop_tree();
+    do {
+        struct pollfd wait = {.fd = child_signals, .events = POLLIN};
+        signal_tree(SIGKILL);
+        poll(&wait, 1, KILL_ROUND_MS);
+        drain_child_signals();
+    } while (reap());
+}
+
+/* ---- starting */
+
+static bool limit(int resource, const char *text, bool hard)
+{
+    struct rlimit now;
+    if (text[0] == '-')
+        return true;
+    if (getrlimit(resource, &now) != 0)
+        return false;
+    rlim_t wanted = strtoull(text, NULL, 10);
+    now.rlim_cur = wanted < now.rlim_max ? wanted : now.rlim_max;
+    if (hard)
+        now.rlim_max = now.rlim_cur;
+    return setrlimit(resource, &now) == 0;
+}
+
+static bool become(const char *uid, const char *gid)
+{
+    if (gid[0] != '-') {
+        gid_t group = (gid_t)strtoul(gid, NULL, 10);
+        if (setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0)
+            return false;
+    }
+    if (uid[0] != '-') {
+        uid_t user = (uid_t)strtoul(uid, NULL, 10);
+        if (setresuid(user, user, user) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Runs between vfork and exec: returns, with the step that failed, only when it could not exec. */
+static const char *enter(char **argv)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    if (setsid() < 0)
+        return "session";
+    if (!limit(RLIMIT_DATA, argv[3], true) || !limit(RLIMIT_NOFILE, argv[4], false) ||
+        !limit(RLIMIT_FSIZE, argv[5], true) || !limit(RLIMIT_CORE, "0", true))
+        return "limits";
+    if (!become(argv[6], argv[7]))
+        return "identity";
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return "privileges";
+    /* after the change of identity, which clears it */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        return "privileges";
+    if (chdir(argv[2]) != 0)
+        return "directory";
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execvp(argv[FIRST_COMMAND_ARGUMENT], argv + FIRST_COMMAND_ARGUMENT);
+    return "exec";
+}
+
+static pid_t start(char **argv, volatile struct failure *failure)
+{
+    /* the parent waits until the child has left its memory: what `failure` says then is final */
+    pid_t pid = vfork();
+    if (pid == 0) {
+        failure->step = enter(argv);
+        failure->error = errno;
+        _exit(127);
+    }
+    if (pid < 0) {
+        failure->step = "fork";
+        failure->error = errno;
+    }
+    return pid;
+}
+
+static void null_to(int fd, int flags)
+{
+    int null = open("/dev/null", flags);
+    if (null >= 0 && null != fd) {
+        dup2(null, fd);
+        close(null);
+    }
+}
+
+/* Until the command has ended or nobody listens; false for the latter. */
+static bool watch(void)
+{
+    struct pollfd waits[2] = {{.fd = control, .events = POLLIN}, {.fd = child_signals, .events = POLLIN}};
+    while (!command_ended) {
+        if (poll(waits, 2, -1) < 0 && errno != EINTR)
+            return false;
+        if (waits[0].revents != 0) {
+            char order = 0;
+            ssize_t length = recv(control, &order, 1, MSG_DONTWAIT);
+            if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR))
+                return false;
+            if (length == 1 && order == 'K')
+                kill_tree();
+            if (length == 1 && order == 'T') {
+                signal_tree(SIGTERM);
+                /* a stopped process takes the signal only when it goes on */
+                signal_tree(SIGCONT);
+            }
+        }
+        if (waits[1].revents != 0) {
+            drain_child_signals();
+            reap();
+        }
+    }
+    return true;
+}
+
+/* Other descriptors, such as the file that a node finds locked until we are gone, are ours and not the command's. */
+static void keep_from_command(void)
+{
+    if (syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC, Linux 5.11 */) == 0)
+        return;
+    for (int fd = 3; fd < 256; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+int main(int argc, char **argv)
+{
+    sigset_t all;
+    struct failure failure = {0};
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("tidemill-launcher 1");
+        return 0;
+    }
+    if (argc <= FIRST_COMMAND_ARGUMENT) {
+        fputs("usage: tidemill-launcher CONTROL_FD DIRECTORY DATA NOFILE FSIZE UID GID COMMAND [ARGUMENT...]\n", stderr);
+        return 2;
+    }
+    control = atoi(argv[1]);
+    keep_from_command();
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    /* a parent that ignores SIGCHLD would have the kernel throw the exit status away */
+    signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&all);
+    sigaddset(&all, SIGCHLD);
+    child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (child_signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+        failure = (struct failure){.step = "launcher", .error = errno};
+        say_failed(&failure);
+        return 1;
+    }
+    null_to(STDIN_FILENO, O_RDONLY);
+    command_pid = start(argv, &failure);
+    /* the pipes' only writers are the command and what it starts */
+    null_to(STDOUT_FILENO, O_WRONLY);
+    null_to(STDERR_FILENO, O_WRONLY);
+    if (failure.step != NULL) {
+        say_failed(&failure);
+        return 1;
+    }
+    say_started();
+    bool heard = watch();
+    kill_tree();
+    if (heard)
+        say_ended();
+    return 0;
+}

@@ -1,0 +1,280 @@
+"""One attempt that has been started: its process, its pipes, its clock, and how it is judged."""
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, assert_never
+
+from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
+from tidemill.node.environment import RESULT_FILE, Invocation
+from tidemill.node.events import Events
+from tidemill.node.journal import Running
+from tidemill.node.loop import READ, Loop, Timer
+from tidemill.node.output.blocks import Blocks, Source
+from tidemill.node.output.lines import LineSplitter, severity_of
+from tidemill.node.spawn import Command, Ended, Fact, NotStarted, Process, Spawner, Started, Vanished
+from tidemill.node.workdir import TaskResult, read_result
+
+READ_BYTES: Final = 64 << 10
+# without the launcher a process that left the session may hold a pipe open for ever
+DRAIN_S: Final = 1.0
+BUILD_RESULT_MAX_BYTES: Final = 1 << 20
+# what a build exits with when the machine, not the user, is at fault (node/build/__main__.py)
+BUILD_CANNOT_NOW: Final = 75
+
+_ERROR_PREFIX: Final = "error: "
+# too little of something at this moment: another try, perhaps elsewhere, is right
+_SHORTAGES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+
+
+class Reason(Enum):
+    """Why a node ends an attempt before it ends itself."""
+
+    TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What runs share."""
+
+    loop: Loop
+    spawner: Spawner
+    blocks: Blocks
+    events: Events
+
+
+class Run:
+    """Started by ``start``; calls ``on_end`` once, with the outcome, when nothing of it is left."""
+
+    def __init__(self, tools: Tools, lease: Lease, work: Path, on_end: "Callable[[Run, Outcome], None]") -> None:
+        self.lease = lease
+        self.work = work
+        self._tools = tools
+        self._on_end = on_end
+        self._source = Source(lease.attempt, lease.log_key, lease.log_max_bytes)
+        self._pipes: dict[int, tuple[Stream, LineSplitter]] = {}
+        self._process: Process | None = None
+        self._fact: Fact | None = None
+        self._reason: Reason | None = None
+        self._started_at: float | None = None
+        self._timeout: Timer | None = None
+        self._kill: Timer | None = None
+        self._drain: Timer | None = None
+        self._leader = 0
+        self._said_error = ""
+
+    def start(self, invocation: Invocation) -> None:
+        """What goes wrong is the outcome."""
+        stdout, stderr = self._open_pipe(Stream.STDOUT), self._open_pipe(Stream.STDERR)
+        command = Command(
+            words=invocation.words,
+            directory=invocation.directory,
+            environment=invocation.environment,
+            memory_bytes=self.lease.memory_mb << 20,
+            stdout=stdout,
+            stderr=stderr,
+        )
+        try:
+            process = self._tools.spawner.start(command)
+        except (OSError, ValueError) as error:
+            self._fact = NotStarted("exec", getattr(error, "errno", None) or errno.EINVAL)
+            self._finish()
+            return
+        finally:
+            os.close(stdout)
+            os.close(stderr)
+        self._process = process
+        self._tools.loop.watch(process.fd, READ, self._process_ready)
+        self._process_ready(READ)
+
+    def stop(self, reason: Reason, grace_s: float) -> None:
+        """SIGTERM to the whole tree, SIGKILL after ``grace_s``. The first reason counts, the shortest grace too."""
+        if self._process is None or self._fact is not None:
+            return
+        if self._reason is None:
+            self._reason = reason
+            self._process.terminate()
+        elif self._kill is not None:
+            self._kill.cancel()
+        if grace_s <= 0:
+            self._process.kill()
+        else:
+            self._kill = self._tools.loop.call_later(grace_s, self._process.kill)
+
+    def _open_pipe(self, stream: Stream) -> int:
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        self._pipes[ours] = (stream, LineSplitter())
+        self._tools.loop.watch(ours, READ, lambda _events: self._pipe_ready(ours))
+        return theirs
+
+    def _process_ready(self, _events: int) -> None:
+        if self._process is None:
+            return
+        for fact in self._process.facts():
+            if isinstance(fact, Started):
+                self._has_started(fact)
+            else:
+                self._has_ended(fact)
+
+    def _has_started(self, fact: Started) -> None:
+        self._started_at = self._tools.loop.now
+        self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time))
+        self._leader = fact.pid
+        self._timeout = self._tools.loop.call_later(
+            self.lease.timeout_s, lambda: self.stop(Reason.TIMED_OUT, self.lease.grace_s)
+        )
+
+    def _has_ended(self, fact: Fact) -> None:
+        self._fact = fact
+        for timer in (self._timeout, self._kill):
+            if timer is not None:
+                timer.cancel()
+        if isinstance(fact, Vanished) and self._started_at is not None:
+            # the kernel has killed the command with its launcher; this is for what shares its session
+            with suppress(OSError):
+                os.killpg(self._leader, signal.SIGKILL)
+        for fd in list(self._pipes):
+            while self._read(fd):
+                pass
+        if not self._pipes:
+            self._finish()
+        else:
+            self._drain = self._tools.loop.call_later(DRAIN_S, self._finish)
+
+    def _pipe_ready(self, fd: int) -> None:
+        self._read(fd)
+
+    def _read(self, fd: int) -> bool:
+        """Take one piece of output. False when there is none now, or the pipe is done."""
+        stream, splitter = self._pipes[fd]
+        try:
+            data = os.read(fd, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if data and self._source.dropping:
+            return True
+        for text in splitter.feed(data) if data else splitter.finish():
+            self._keep(stream, text)
+        if not data:
+            self._close_pipe(fd)
+            if not self._pipes and self._drain is not None:
+                self._drain.cancel()
+                self._finish()
+        return bool(data)
+
+    def _keep(self, stream: Stream, text: str) -> None:
+        severity: Severity = severity_of(stream, text)
+        if text.startswith(_ERROR_PREFIX) and stream is Stream.STDERR:
+            self._said_error = text.removeprefix(_ERROR_PREFIX)
+        self._source.take(self._tools.blocks, stream, severity, text)
+
+    def _close_pipe(self, fd: int) -> None:
+        del self._pipes[fd]
+        self._tools.loop.forget(fd)
+        os.close(fd)
+
+    def _finish(self) -> None:
+        for fd, (stream, splitter) in list(self._pipes.items()):
+            for text in splitter.finish():
+                self._keep(stream, text)
+            self._close_pipe(fd)
+        if self._process is not None:
+            self._tools.loop.forget(self._process.fd)
+            self._process.close()
+            self._process = None
+        self._on_end(self, self._outcome())
+
+    def _outcome(self) -> Outcome:
+        assert self._fact is not None
+        verdict = judge(self.lease, self._fact, self._reason, self._said_error)
+        used = self._fact if isinstance(self._fact, Ended) else None
+        result = TaskResult()
+        if used is not None:
+            limit = BUILD_RESULT_MAX_BYTES if isinstance(self.lease, BuildLease) else self.lease.result_max_bytes
+            result = read_result(self.work / RESULT_FILE, limit)
+        return Outcome(
+            kind=verdict.kind,
+            exit_code=verdict.exit_code,
+            signal=verdict.signal,
+            message=verdict.message,
+            started_at=self._started_at,
+            ended_at=self._tools.loop.now,
+            peak_memory_bytes=used.peak_memory_bytes if used is not None else None,
+            cpu_s=used.cpu_s if used is not None else None,
+            result=result.text,
+            result_error=result.error,
+            planned=self._reason is Reason.PLANNED,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    kind: OutcomeKind
+    message: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+def judge(lease: Lease, fact: Fact, reason: Reason | None, said_error: str) -> Verdict:
+    """How an attempt ended: what we did to it comes before a signal, a signal before an exit code.
+
+    ``said_error`` is what a build's last ``error:`` line says.
+    """
+    match fact:
+        case NotStarted():
+            return _judge_not_started(lease, fact)
+        case _ if reason is not None:
+            return _judge_stopped(lease, reason)
+        case Vanished():
+            return Verdict(kind=OutcomeKind.LOST, message="its launcher was killed")
+        case Ended(signalled=True, status=number):
+            return Verdict(kind=OutcomeKind.SIGNAL, signal=number, message=f"killed by {_signal_name(number)}")
+        case Ended(status=0):
+            return Verdict(kind=OutcomeKind.SUCCEEDED, exit_code=0)
+        case Ended(status=code) if isinstance(lease, BuildLease):
+            if code == BUILD_CANNOT_NOW:
+                return Verdict(kind=OutcomeKind.LOST, message=said_error or "the node could not finish the build")
+            return Verdict(kind=OutcomeKind.EXIT_CODE, exit_code=code, message=said_error or f"exit code {code}")
+        case Ended(status=code):
+            return Verdict(kind=OutcomeKind.EXIT_CODE, exit_code=code, message=f"exit code {code}")
+        case Started():
+            raise AssertionError("a start is no end")
+    raise AssertionError(fact)
+
+
+def _judge_not_started(lease: Lease, fact: NotStarted) -> Verdict:
+    why = os.strerror(fact.error)
+    if fact.step != "exec" or fact.error in _SHORTAGES or isinstance(lease, BuildLease):
+        return Verdict(kind=OutcomeKind.LOST, message=f"the process could not be started ({fact.step}): {why}")
+    return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=f"the command could not be started: {why}")
+
+
+def _judge_stopped(lease: Lease, reason: Reason) -> Verdict:
+    match reason:
+        case Reason.TIMED_OUT:
+            message = f"ran longer than its timeout of {lease.timeout_s:g} s"
+            return Verdict(kind=OutcomeKind.TIMED_OUT, message=message)
+        case Reason.CANCELLED:
+            return Verdict(kind=OutcomeKind.CANCELLED, message="cancelled while it ran")
+        case Reason.EXPIRED:
+            return Verdict(kind=OutcomeKind.LOST, message="its lease expired: the node heard nothing for too long")
+        case Reason.PLANNED:
+            return Verdict(kind=OutcomeKind.LOST, message="its node was stopped")
+        case _:
+            assert_never(reason)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:
+        return f"signal {number}"

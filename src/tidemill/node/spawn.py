@@ -1,0 +1,281 @@
+"""Starting the process of an attempt: by the launcher, or without it where it has not been built."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+NOFILE_SOFT: Final = 65536
+CONTROL_FD: Final = 3
+ALIVE_FD: Final = 4
+
+_KB: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to start. ``directory`` is its working directory, ``memory_bytes`` its limit of data (None: no limit)."""
+
+    words: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str]
+    memory_bytes: int | None
+    stdout: int
+    stderr: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """``start_time`` is what /proc/PID/stat calls so: with the pid, it names a process of this boot for good."""
+
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    step: str
+    error: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """``status`` is an exit code, or with ``signalled`` the signal. Times and memory are those of the whole tree."""
+
+    signalled: bool
+    status: int
+    cpu_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The launcher is gone without having said how its command ended."""
+
+
+Fact = Started | NotStarted | Ended | Vanished
+
+
+class Process(Protocol):
+    """A started command. Its ``facts`` are to be asked for right after the start, then whenever ``fd`` is readable."""
+
+    fd: int
+
+    def facts(self) -> list[Fact]: ...
+
+    def terminate(self) -> None:
+        """SIGTERM to the whole tree."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree."""
+        ...
+
+    def close(self) -> None:
+        """After the last fact."""
+        ...
+
+
+class LaunchedProcess:
+    """A command that the launcher owns (launcher.c says what goes over the socket)."""
+
+    def __init__(self, launcher: Path, command: Command, alive_fd: int, on_close: Callable[[int], None]) -> None:
+        """``alive_fd`` is kept open by the launcher until its tree is gone; ``on_close`` gets the pid to be reaped.
+
+        Raises OSError when nothing was started.
+        """
+        self._on_close = on_close
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        memory = "-" if command.memory_bytes is None else str(command.memory_bytes)
+        arguments = [
+            *("tidemill-launcher", str(CONTROL_FD), str(command.directory)),
+            *(memory, str(NOFILE_SOFT), "-", "-", "-"),
+            *command.words,
+        ]
+        try:
+            self._pid = os.posix_spawn(
+                launcher,
+                arguments,
+                command.environment,
+                file_actions=_launcher_files(theirs.fileno(), command, alive_fd),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket = ours
+        self._rest = b""
+        self._last: Fact | None = None
+        self.fd = ours.fileno()
+
+    def facts(self) -> list[Fact]:
+        try:
+            data = self._socket.recv(4096)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except ConnectionError:
+            data = b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        found = [_parse_fact(line) for line in lines]
+        if not data and (self._last is None or isinstance(self._last, Started)) and not found:
+            found = [Vanished()]
+        if found:
+            self._last = found[-1]
+        return found
+
+    def terminate(self) -> None:
+        self._send(b"T")
+
+    def kill(self) -> None:
+        self._send(b"K")
+
+    def close(self) -> None:
+        self._socket.close()
+        self._on_close(self._pid)
+
+    def _send(self, order: bytes) -> None:
+        with suppress(OSError):
+            self._socket.send(order)
+
+
+def _launcher_files(control: int, command: Command, alive_fd: int) -> list[tuple[int, int, int]]:
+    # a target must not be the source of a later step: ``alive_fd`` lies above 4
+    return [
+        (os.POSIX_SPAWN_DUP2, command.stdout, 1),
+        (os.POSIX_SPAWN_DUP2, command.stderr, 2),
+        (os.POSIX_SPAWN_DUP2, control, CONTROL_FD),
+        (os.POSIX_SPAWN_DUP2, alive_fd, ALIVE_FD),
+    ]
+
+
+def _parse_fact(line: bytes) -> Fact:
+    match line.decode().split():
+        case ["started", pid, start_time]:
+            return Started(int(pid), int(start_time))
+        case ["failed", step, error]:
+            return NotStarted(step, int(error))
+        case ["ended", how, status, cpu_us, rss_kb]:
+            return Ended(
+                signalled=how == "signal",
+                status=int(status),
+                cpu_s=int(cpu_us) / 1e6,
+                peak_memory_bytes=int(rss_kb) * _KB,
+            )
+        case _:
+            raise ValueError(f"the launcher said {line!r}")
+
+
+class PlainProcess:
+    """A command in a session of its own: a process of its tree that leaves the session is not found again."""
+
+    def __init__(self, command: Command) -> None:
+        """Raises OSError when nothing was started."""
+        self._popen: subprocess.Popen[bytes] = subprocess.Popen(
+            command.words,
+            cwd=command.directory,
+            env=dict(command.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=command.stdout,
+            stderr=command.stderr,
+            start_new_session=True,
+        )
+        pid = self._popen.pid
+        with suppress(OSError, ValueError):
+            _limit(pid, command.memory_bytes)
+        self._started = False
+        self.fd = os.pidfd_open(pid)
+
+    def facts(self) -> list[Fact]:
+        found: list[Fact] = []
+        if not self._started:
+            self._started = True
+            found.append(Started(self._popen.pid, start_time(self._popen.pid)))
+        pid, status, used = os.wait4(self._popen.pid, os.WNOHANG)
+        if pid:
+            self._popen.returncode = os.waitstatus_to_exitcode(status)
+            self._kill_group(signal.SIGKILL)
+            found.append(
+                Ended(
+                    signalled=os.WIFSIGNALED(status),
+                    status=os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status),
+                    cpu_s=used.ru_utime + used.ru_stime,
+                    peak_memory_bytes=used.ru_maxrss * _KB,
+                )
+            )
+        return found
+
+    def terminate(self) -> None:
+        self._kill_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._kill_group(signal.SIGKILL)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def _kill_group(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+
+def _limit(pid: int, memory_bytes: int | None) -> None:
+    if memory_bytes is not None:
+        resource.prlimit(pid, resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    soft = NOFILE_SOFT if hard == resource.RLIM_INFINITY else min(NOFILE_SOFT, hard)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+
+
+def start_time(pid: int) -> int:
+    """When process ``pid`` started, in clock ticks since the boot; 0 when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # a name may hold spaces and brackets; the state, field 3, comes right after it
+    return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+def boot_id() -> str:
+    """Differs after every boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Spawner:
+    """Starts commands the best way this machine can."""
+
+    def __init__(self, launcher: Path | None, alive_fd: int) -> None:
+        """``alive_fd`` (above 4) is what launchers keep open, and so locked, as long as anything of theirs is alive."""
+        self._launcher = launcher
+        self._alive_fd = alive_fd
+        self._leaving: list[int] = []
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({"launcher"} if self._launcher is not None else ())
+
+    def start(self, command: Command) -> Process:
+        """Raises OSError when it could not be started; with the launcher that may also come as a NotStarted."""
+        if self._launcher is None:
+            return PlainProcess(command)
+        return LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append)
+
+    def reap(self) -> None:
+        """Collect the launchers that have said their last word. To be called now and then; it never blocks."""
+        if self._leaving:
+            self._leaving = [pid for pid in self._leaving if not _has_left(pid)]
+
+
+def _has_left(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

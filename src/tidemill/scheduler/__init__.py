@@ -1,0 +1,1 @@
+"""What happens next: looks at the store, plans, acts. The only caller of engines."""

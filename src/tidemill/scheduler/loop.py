@@ -1,0 +1,136 @@
+"""The scheduler's threads: one that decides, one per node that listens, one that collects logs."""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from tidemill.blobs import Blobs
+from tidemill.blobs.logfiles import LogFiles
+from tidemill.engine.protocol import Engine
+from tidemill.model.ids import NodeId
+from tidemill.scheduler.collect import Collector
+from tidemill.scheduler.listen import Inbox, Listener
+from tidemill.scheduler.parts import Parts
+from tidemill.scheduler.policy import SchedulerPolicy
+from tidemill.scheduler.retain import retain
+from tidemill.scheduler.tick import Ticker
+from tidemill.secrets import KeyRing
+from tidemill.store.database import Database
+
+_LOG: Final = structlog.get_logger("tidemill.scheduler")
+_STORE: Final = "scheduler"
+
+
+def wall_clock() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)  # noqa: TID251 - the loop's own clock, read once a pass and handed on
+
+
+class Scheduler:
+    """Runs from ``start`` to ``stop``; sleeps until a commit, a report or the next due time."""
+
+    def __init__(  # noqa: PLR0913 - put together once, by the server
+        self,
+        *,
+        database: Database,
+        engine: Engine,
+        keyring: KeyRing,
+        blobs: Blobs,
+        logfiles: LogFiles,
+        policy: SchedulerPolicy,
+        clock: Callable[[], datetime] = wall_clock,
+    ) -> None:
+        self._parts = Parts(
+            database=database,
+            engine=engine,
+            keyring=keyring,
+            blobs=blobs,
+            logfiles=logfiles,
+            policy=policy,
+            jitter=random.SystemRandom().random,
+        )
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._inbox = Inbox(database.changes.signal)
+        self._collector = Collector(self._parts)
+        self._listeners: dict[NodeId, Listener] = {}
+        self._retain_at: datetime | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take the term and begin. Raises what the database raises."""
+        ticker = Ticker(self._parts, now=self._clock())
+        self._collector.start()
+        self._thread = threading.Thread(target=self._run, args=(ticker,), name="tidemill-scheduler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Claim nothing more, commit what was reported, end all threads. What runs on nodes goes on running."""
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._parts.database.changes.signal()
+        self._thread.join()
+        self._collector.join()
+
+    def problem(self) -> str | None:
+        """What does not work now, in words; None when all does."""
+        return self._parts.problems.current()
+
+    def _run(self, ticker: Ticker) -> None:
+        changes = self._parts.database.changes
+        while not self._stopping.is_set():
+            seen = changes.count  # before the look: what is committed during it wakes us again
+            due = self._pass(ticker)
+            wait = (due - self._clock()).total_seconds()
+            if wait > 0 and not self._stopping.is_set():
+                changes.wait(seen, wait)
+        self._wind_up(ticker)
+
+    def _pass(self, ticker: Ticker) -> datetime:
+        now = self._clock()
+        try:
+            self._settle_reports(ticker)
+            due = ticker.tick(now)
+            self._listen(ticker)
+            if self._retain_at is None or now >= self._retain_at:
+                self._retain_at = now + timedelta(seconds=self._parts.policy.retain_every_s)
+                retain(self._parts.database, self._parts.policy, now)
+        except Exception as error:  # noqa: BLE001 - the top of a loop: said, and tried again
+            if self._parts.problems.report(_STORE, f"{type(error).__name__}: {error}"):
+                _LOG.error("pass failed", exc_info=error)
+            return now + timedelta(seconds=self._parts.policy.look_every_s)
+        self._parts.problems.clear(_STORE)
+        return due
+
+    def _settle_reports(self, ticker: Ticker) -> None:
+        while (handed := self._inbox.take()) is not None:
+            try:
+                handed.position = ticker.settle(handed.node, handed.batch, self._clock())
+            finally:
+                # without a position the listener asks for the same events again
+                handed.done.set()
+
+    def _listen(self, ticker: Ticker) -> None:
+        for node in ticker.nodes:
+            if node not in self._listeners:
+                self._listeners[node] = Listener(self._parts, node, self._inbox, self._collector.notify)
+                self._listeners[node].start()
+
+    def _wind_up(self, ticker: Ticker) -> None:
+        for listener in self._listeners.values():
+            listener.stop()
+        self._collector.stop()
+        self._inbox.close()
+        try:
+            self._settle_reports(ticker)
+        except Exception:  # noqa: BLE001 - the top of a loop, and its end
+            _LOG.exception("reports not committed; they are read again at the next start")
+        while (handed := self._inbox.take()) is not None:
+            handed.done.set()
+        for listener in self._listeners.values():
+            listener.join()

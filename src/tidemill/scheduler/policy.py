@@ -1,0 +1,29 @@
+"""The scheduler's single values; ``server.py`` makes them from the settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerPolicy:
+    """``task_url`` and ``run_url`` are what a task's BL_API_URL and BL_RUN_URL say; ``region`` its BL_REGION."""
+
+    task_url: str
+    run_url: str
+    region: str = "local"
+    environment: str = "prod"
+    grace_s: float = 10.0
+    result_max_bytes: int = 1 << 20
+    log_max_bytes: int = 64 << 20
+    unpacked_max_bytes: int = 4 << 30
+    unpacked_max_entries: int = 200_000
+    look_every_s: float = 1.0
+    """Pause between two looks at the engine's nodes, and between two tries of what could not be done."""
+    reconcile_every_s: float = 30.0
+    retain_every_s: float = 60.0
+    unused_inputs_s: float = 3_600.0
+    """How long inputs that no execution refers to are kept: far longer than a request takes to store them."""
+    starving_after_s: float = 5.0
+    """What has waited this long for room that is free nowhere gets a node cleared for it."""
+    poll_s: float = 1.0
+    """How long one question for events waits; a stop waits that long too."""
+    log_batch_bytes: int = 4 << 20

@@ -1,0 +1,158 @@
+"""The key ring, envelopes for secret values, and keyed hashes. Nothing here logs or prints what it protects."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+FILE_NAME: Final = "keyring.json"
+API_KEY_PREFIX: Final = "tm_"
+
+_FORMAT: Final = "v1"
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+
+
+class KeyRingError(ValueError):
+    """A key ring that is not one, or an envelope that this key ring does not open; never holds a value or a key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRing:
+    """Keys by id; ``active`` seals, all of them open. ``pepper`` is for hashes and does not rotate."""
+
+    active: str
+    keys: Mapping[str, bytes] = field(repr=False)
+    pepper: bytes = field(repr=False)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A ring with one fresh key."""
+        key_id = secrets.token_hex(4)
+        return cls(active=key_id, keys={key_id: secrets.token_bytes(_KEY_BYTES)}, pepper=secrets.token_bytes(32))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the JSON form ``{"active", "keys": {id: base64}, "pepper": base64}``. Raises KeyRingError."""
+        try:
+            document = json.loads(text)
+            keys = {str(name): _decode(value) for name, value in document["keys"].items()}
+            ring = cls(active=document["active"], keys=keys, pepper=_decode(document["pepper"]))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # the cause would carry the text, which is all secret
+            raise KeyRingError('the key ring is not {"active": ID, "keys": {ID: base64}, "pepper": base64}') from None
+        if ring.active not in ring.keys or any(len(key) != _KEY_BYTES for key in ring.keys.values()):
+            raise KeyRingError(f"the key ring needs its active key, and keys of {_KEY_BYTES} bytes each")
+        if len(ring.pepper) < 16:
+            raise KeyRingError("the key ring's pepper must have at least 16 bytes")
+        return ring
+
+    def text(self) -> str:
+        """The form that ``parse`` reads. All of it is secret."""
+        keys = {name: _encode(key) for name, key in self.keys.items()}
+        return json.dumps({"active": self.active, "keys": keys, "pepper": _encode(self.pepper)}, indent=1)
+
+    def seal(self, text: str, about: str) -> str:
+        """An AES-256-GCM envelope ``v1.KEY.DATA``. It opens only with the same ``about`` (the row it belongs to)."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = AESGCM(self._derived(self.active)).encrypt(nonce, text.encode("utf-8", "surrogatepass"), _bind(about))
+        return f"{_FORMAT}.{self.active}.{_encode(nonce + sealed)}"
+
+    def open(self, sealed: str, about: str) -> str:
+        """What was sealed. Raises KeyRingError for a key it does not hold, another ``about``, or changed bytes."""
+        form, _, rest = sealed.partition(".")
+        key_id, _, data = rest.partition(".")
+        if form != _FORMAT or not data:
+            raise KeyRingError(f"not an envelope (it belongs to {about})")
+        if key_id not in self.keys:
+            raise KeyRingError(f"the envelope of {about} needs key {key_id!r}, which this key ring does not hold")
+        try:
+            raw = _decode(data)
+            opened = AESGCM(self._derived(key_id)).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], _bind(about))
+        except (InvalidTag, ValueError):
+            raise KeyRingError(
+                f"the envelope of {about} does not open: it was changed, or belongs to something else"
+            ) from None
+        return opened.decode("utf-8", "surrogatepass")
+
+    def mac(self, purpose: str, data: bytes) -> bytes:
+        """HMAC-SHA256 of ``data`` under the pepper; hashes for different purposes never meet."""
+        return hmac.digest(hmac.digest(self.pepper, purpose.encode(), "sha256"), data, "sha256")
+
+    def api_key_digest(self, api_key: str) -> str:
+        """How an API key is kept: it is 256 random bits, so a keyed hash is enough and a slow one is not needed."""
+        return self.mac("api key", api_key.encode()).hex()
+
+    def _derived(self, key_id: str) -> bytes:
+        return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=b"tidemill envelope").derive(
+            self.keys[key_id]
+        )
+
+
+def load_key_ring(path: Path, text: str | None) -> KeyRing:
+    """The ring of ``text`` (from the environment) if given, else that of the file, which is made when it is missing.
+
+    The file is written under a temporary name with mode 0600, fsynced and renamed. Raises KeyRingError, OSError.
+    """
+    if text:
+        return KeyRing.parse(text)
+    try:
+        return KeyRing.parse(path.read_text())
+    except FileNotFoundError:
+        ring = KeyRing.generate()
+        write_private(path, ring.text())
+        return ring
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace the file at ``path`` by one of mode 0600 that holds ``text``; whole or not at all, on disk on return."""
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(file.fileno(), 0o600)  # a file left by a crash may have another mode
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def new_api_key() -> str:
+    """256 random bits behind a prefix that tells what it is."""
+    return API_KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def new_capability() -> str:
+    """256 random bits for the path of a URL."""
+    return secrets.token_urlsafe(32)
+
+
+def capability_digest(capability: str) -> str:
+    """How a capability is kept: SHA-256, hex."""
+    return hashlib.sha256(capability.encode()).hexdigest()
+
+
+def _bind(about: str) -> bytes:
+    return about.encode()
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode()
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise KeyRingError("not base64") from error

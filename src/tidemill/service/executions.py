@@ -1,0 +1,240 @@
+"""Executions: made, found, listed, cancelled; their tasks and results."""
+
+import hashlib
+import itertools
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from tidemill.model.errors import Invalid, TooLarge
+from tidemill.model.execution import Execution, Task
+from tidemill.model.ids import (
+    EXECUTION_ID,
+    ExecutionKey,
+    InputSetKey,
+    new_execution_id,
+    new_key,
+)
+from tidemill.model.principal import Principal
+from tidemill.service.parts import Limits, Parts
+from tidemill.service.specs import check_variable
+from tidemill.store import executions, inputs, ledger, results, tasks
+from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
+from tidemill.store.inputs import Chunk, NewInputs
+from tidemill.store.results import ResultPage
+from tidemill.store.tasks import TaskPage
+
+TASKS_SHOWN: Final = 1_000
+TASKS_SHOWN_IN_LISTS: Final = 100
+ONE_TASK: Final = (msgspec.Raw(b"{}"),)
+
+# a unit of work writes at most 4 MiB; a chunk has at most 2 of them
+_UNIT_BYTES: Final = 2 << 20
+_BRACE: Final = ord("{")
+_MAX_ENV: Final = 1_000
+_MAX_NAME: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRequest:
+    """What a request asks for. ``tasks`` are JSON values as sent; ``extra`` are members that we do not know.
+
+    Empty ``id``, ``request_id`` and ``idempotency_key`` are no wish.
+    """
+
+    tasks: Sequence[msgspec.Raw] = field(default=ONE_TASK, repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    memory_mb: int | None = None
+    id: str = ""
+    request_id: str = ""
+    idempotency_key: str = ""
+    allow_queue: bool = True
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An execution and the first of its tasks."""
+
+    execution: Execution
+    tasks: Sequence[Task]
+
+
+def create(parts: Parts, principal: Principal, job: str, request: ExecutionRequest, *, now: datetime) -> Created:
+    """Make an execution, or find the one that the same request made before; durable on return.
+
+    Two short reads, then one unit of about twelve statements; inputs over 2 MiB compressed go before it in units of
+    their own. Raises NotFound, NotRunnable, Invalid, TooLarge, OverQuota, Conflict.
+    """
+    size_bytes = _checked(request, parts.limits)
+    key = ExecutionKey(new_key(_ms(now)))
+    new = _new(parts, principal, job, key, request)
+    # what most refused or repeated requests need is read first: their inputs are not written in vain
+    again = parts.database.read(lambda connection: executions.repeated(connection, new))
+    if again is not None:
+        return again
+    parts.database.read(lambda connection: executions.runnable(connection, principal.workspace, job))
+    stored = NewInputs(
+        key=InputSetKey(new_key(_ms(now))),
+        workspace=principal.workspace,
+        total=len(request.tasks),
+        size_bytes=size_bytes,
+    )
+    last = _store_inputs(parts, stored, inputs.encode(request.tasks), now)
+    return parts.database.write(lambda connection: executions.create(connection, new, stored, last, now=now))
+
+
+def find(parts: Parts, principal: Principal, job: str | None, execution: str) -> Execution:
+    """An execution by its id or a unique prefix, of the named job or of any. Four statements at most.
+
+    Raises NotFound, Invalid for several.
+    """
+    return parts.database.read(lambda connection: executions.find(connection, principal.workspace, execution, job))
+
+
+def get(parts: Parts, principal: Principal, job: str | None, execution: str) -> Shown:
+    """An execution with its first 1,000 tasks. Five statements at most. Raises NotFound, Invalid for several."""
+    return _shown(parts, [find(parts, principal, job, execution)], TASKS_SHOWN)[0]
+
+
+def find_page(parts: Parts, page: ExecutionPage) -> list[Shown]:
+    """Executions of a job with their first 100 tasks each. Two statements."""
+    found = parts.database.read(lambda connection: executions.find_page(connection, page))
+    return _shown(parts, found, TASKS_SHOWN_IN_LISTS)
+
+
+def history(parts: Parts, principal: Principal, job: str) -> History:
+    """Whose executions a path means, and how many there are. Three statements at most. Raises NotFound."""
+    return parts.database.read(lambda connection: executions.history(connection, principal.workspace, job))
+
+
+def find_tasks(parts: Parts, execution: Execution, page: TaskPage) -> list[Task]:
+    """A page of tasks. See ``store.tasks.find_page``."""
+    return parts.database.read(lambda connection: tasks.find_page(connection, execution, page))
+
+
+def read_results(parts: Parts, execution: ExecutionKey, first: int, *, stop_at_open: bool) -> ResultPage:
+    """A page of results of an execution as it is now. Four statements, by primary keys."""
+    return parts.database.read(
+        lambda connection: results.read_page(connection, execution, first, stop_at_open=stop_at_open)
+    )
+
+
+def cancel(parts: Parts, principal: Principal, job: str, execution: str, *, force: bool, now: datetime) -> Shown:
+    """No new task starts; with ``force`` running ones are ended. One that has ended is left alone.
+
+    One unit of six statements at most, and seven reads. Raises NotFound, Invalid for several.
+    """
+    found = find(parts, principal, job, execution)
+    parts.database.write(lambda connection: ledger.cancel_execution(connection, found.key, force=force, now=now))
+    return get(parts, principal, job, found.id)
+
+
+def _shown(parts: Parts, found: Sequence[Execution], count: int) -> list[Shown]:
+    if not found:
+        return []
+    by_key = parts.database.read(lambda connection: tasks.first_tasks(connection, found, count))
+    return [Shown(execution=execution, tasks=by_key[execution.key]) for execution in found]
+
+
+def _checked(request: ExecutionRequest, limits: Limits) -> int:
+    """The size of all arguments in bytes. Raises Invalid, TooLarge naming the member, its value and the limit."""
+    total = len(request.tasks)
+    if not 1 <= total <= limits.tasks:
+        raise Invalid(f"tasks has {total} elements; one execution takes 1 to {limits.tasks}")
+    size_bytes = 0
+    for index, task in enumerate(request.tasks):
+        view = memoryview(task)
+        if view[0] != _BRACE:
+            raise Invalid(f"tasks[{index}] is not a JSON object; each task is an object of arguments")
+        if view.nbytes > limits.task_bytes:
+            raise TooLarge(f"tasks[{index}] has {view.nbytes} bytes; one task takes up to {limits.task_bytes}")
+        size_bytes += view.nbytes
+    if request.id and EXECUTION_ID.fullmatch(request.id) is None:
+        raise Invalid(f"executionId is {request.id[:64]!r}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    for name, value in (("id", request.request_id), ("Idempotency-Key", request.idempotency_key)):
+        if len(value) > _MAX_NAME:
+            raise Invalid(f"{name} has {len(value)} characters; it may have up to {_MAX_NAME}")
+    if len(request.env) > _MAX_ENV:
+        raise Invalid(f"env has {len(request.env)} variables; it may have up to {_MAX_ENV}")
+    for name, value in request.env.items():
+        check_variable(f"env: {name[:64]!r}", name, value)
+    return size_bytes
+
+
+def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, request: ExecutionRequest) -> NewExecution:
+    execution_id = request.id or new_execution_id()
+    request_id = request.request_id or str(uuid.uuid4())
+    # names of three kinds: an id of one never stands for another's
+    aliases = [f"execution:{execution_id}", f"request:{request_id}"]
+    if request.idempotency_key:
+        aliases.append(f"key:{request.idempotency_key}")
+    sealed = ""
+    if request.env:
+        sealed = parts.keyring.seal(json.dumps(dict(request.env)), f"execution/{key}")
+    return NewExecution(
+        key=key,
+        id=execution_id,
+        workspace=principal.workspace,
+        job=job,
+        request_id=request_id,
+        aliases=tuple(aliases),
+        digest=_digest(request, parts),
+        env_names=tuple(sorted(request.env)),
+        env_sealed=sealed,
+        memory_mb=request.memory_mb,
+        allow_queue=request.allow_queue,
+        extra=request.extra,
+    )
+
+
+def _digest(request: ExecutionRequest, parts: Parts) -> str:
+    """Of the request's content: equal for the same members and the same bytes of each task.
+
+    Keyed, since it covers the values of ``env``, which nobody may guess at from the database.
+    """
+    content = {
+        "env": dict(request.env),
+        "memory": request.memory_mb,
+        "allowQueue": request.allow_queue,
+        "extra": dict(request.extra),
+    }
+    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for first in range(0, len(request.tasks), inputs.CHUNK_TASKS):
+        # objects between commas read one way only
+        found.update(b"," + b",".join(request.tasks[first : first + inputs.CHUNK_TASKS]))
+    return parts.keyring.mac("request", found.digest()).hex()
+
+
+def _store_inputs(parts: Parts, stored: NewInputs, chunks: Iterable[Chunk], now: datetime) -> Sequence[Chunk]:
+    """Write what does not fit into the unit that makes the execution. What is left for that unit: all, or nothing."""
+    groups = _groups(chunks)
+    first = next(groups)
+    second = next(groups, None)
+    if second is None:
+        return first
+    parts.database.write(lambda connection: inputs.add(connection, stored, first, now=now), wakes=False)
+    for group in itertools.chain([second], groups):
+        parts.database.write(partial(inputs.add_chunks, key=stored.key, chunks=group), wakes=False)
+    return ()
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    group, size = list[Chunk](), 0
+    for chunk in chunks:
+        if group and size + len(chunk.data) > _UNIT_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(chunk)
+        size += len(chunk.data)
+    yield group
+
+
+def _ms(now: datetime) -> int:
+    return int(now.timestamp() * 1000)

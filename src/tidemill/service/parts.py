@@ -1,0 +1,36 @@
+"""What the services work with, put together once by the server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.blobs import Blobs
+from tidemill.blobs.logfiles import LogFiles
+from tidemill.secrets import KeyRing
+from tidemill.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may bring (docs/settings.md)."""
+
+    tasks: int = 1_000_000
+    task_bytes: int = 1 << 20
+    execution_body_bytes: int = 256 << 20
+    body_bytes: int = 4 << 20
+    upload_bytes: int = 512 << 20
+    unpacked_bytes: int = 4 << 30
+    unpacked_entries: int = 200_000
+    build_memory_mb: int = 1024
+    build_timeout_s: int = 1800
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """``arrivals`` is a directory of the data directory's file system, for bytes that are still coming in."""
+
+    database: Database
+    keyring: KeyRing
+    blobs: Blobs
+    logfiles: LogFiles
+    arrivals: Path
+    limits: Limits

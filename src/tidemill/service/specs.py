@@ -1,0 +1,233 @@
+"""What a request may do to a job's spec: merge, defaults, limits, secrets. Pure but for the key ring's cryptography."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final, TypeAlias, TypeVar
+
+from tidemill.model.errors import Invalid
+from tidemill.model.ids import JobKey
+from tidemill.model.job import (
+    DEFAULT_GENERATION,
+    DEFAULT_MAX_CONCURRENT_TASKS,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_MEMORY_MB,
+    DEFAULT_TIMEOUT_S,
+    MASK,
+    MAX_CONCURRENT_TASKS,
+    MAX_ENV_BYTES,
+    MAX_RETRIES,
+    MAX_TIMEOUT_S,
+    MIN_MEMORY_MB,
+    Env,
+    JobSpec,
+    Runtime,
+)
+from tidemill.secrets import KeyRing
+
+T = TypeVar("T")
+
+
+class Unset(Enum):
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+Wish: TypeAlias = T | Unset | None
+"""A member of a request: absent (keep what is there), None (back to the default), or a value."""
+
+GENERATIONS: Final = ("mk2", "mk3")
+# a server without configured regions: all names mean its own nodes (docs/wire.md)
+REGIONS: Final = ("auto", "local", "eu-fra-1", "eu-lon-1", "us-pdx-1", "us-was-1")
+DEFAULT_REGION: Final = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvChange:
+    """One entry of a request's ``envs``; the mask as value keeps what is there. ``secret`` None: as it is."""
+
+    name: str
+    value: str = field(repr=False)
+    secret: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeChange:
+    """Of ``spec.runtime`` all but the image. A None in ``extra`` removes that member."""
+
+    memory_mb: Wish[int] = UNSET
+    timeout_s: Wish[int] = UNSET
+    max_retries: Wish[int] = UNSET
+    max_concurrent_tasks: Wish[int] = UNSET
+    generation: Wish[str] = UNSET
+    envs: Wish[tuple[EnvChange, ...]] = UNSET
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecChange:
+    """What a request says about ``spec``. A None in ``extra`` removes that member."""
+
+    enabled: Wish[bool] = UNSET
+    region: Wish[str] = UNSET
+    runtime: RuntimeChange = field(default_factory=RuntimeChange)
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Editor:
+    """A SpecEditor of the store: one request's change, and the key ring for what it seals."""
+
+    change: SpecChange
+    keyring: KeyRing
+
+    def edit(self, spec: JobSpec | None, biggest_node_mb: int | None) -> JobSpec:
+        """The spec merged with the change. Raises Invalid naming the field, its value and the limit."""
+        change = self.change
+        base = spec or JobSpec(runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
+        region = _chosen(change.region, base.region, "")
+        if region and region not in REGIONS:
+            raise Invalid(f"spec.region is {region!r}; the regions are {', '.join(REGIONS)}")
+        return replace(
+            base,
+            enabled=_chosen(change.enabled, base.enabled, default=True),
+            region=region,
+            runtime=_merged_runtime(base.runtime, change.runtime, biggest_node_mb),
+            extra=_merged(base.extra, change.extra),
+        )
+
+    def open(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
+        """With secret values in plain text. Raises KeyRingError."""
+        return opened(spec, job, revision, self.keyring)
+
+    def seal(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
+        """With secret values sealed for that revision."""
+        envs = tuple(
+            replace(env, value=self.keyring.seal(env.value, _about(job, revision, env.name))) if env.secret else env
+            for env in spec.runtime.envs
+        )
+        return replace(spec, runtime=replace(spec.runtime, envs=envs))
+
+
+def opened(spec: JobSpec, job: JobKey, revision: str, keyring: KeyRing) -> JobSpec:
+    """The spec of a stored revision with its secret values in plain text. Raises KeyRingError."""
+    envs = tuple(
+        replace(env, value=keyring.open(env.value, _about(job, revision, env.name))) if env.secret else env
+        for env in spec.runtime.envs
+    )
+    return replace(spec, runtime=replace(spec.runtime, envs=envs))
+
+
+def _about(job: JobKey, revision: str, name: str) -> str:
+    return f"revision/{job}/{revision}/{name}"
+
+
+def _default_memory_mb(biggest_node_mb: int | None) -> int:
+    if biggest_node_mb is None:
+        return DEFAULT_MEMORY_MB
+    return max(MIN_MEMORY_MB, min(DEFAULT_MEMORY_MB, biggest_node_mb // 2))
+
+
+def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int | None) -> Runtime:
+    memory_mb = _chosen(change.memory_mb or None if change.memory_mb is not UNSET else UNSET, base.memory_mb, None)
+    if memory_mb is None:
+        memory_mb = _default_memory_mb(biggest_node_mb)
+    elif change.memory_mb is not UNSET:
+        _check_memory(memory_mb, biggest_node_mb)
+    generation = _chosen(change.generation, base.generation, DEFAULT_GENERATION) or DEFAULT_GENERATION
+    if generation not in GENERATIONS:
+        raise Invalid(f"spec.runtime.generation is {generation!r}; it must be one of {', '.join(GENERATIONS)}")
+    return replace(
+        base,
+        memory_mb=memory_mb,
+        timeout_s=_number("timeout", _nonzero(change.timeout_s), base.timeout_s, _TIMEOUT),
+        max_retries=_number("maxRetries", change.max_retries, base.max_retries, _RETRIES),
+        max_concurrent_tasks=_number(
+            "maxConcurrentTasks", _nonzero(change.max_concurrent_tasks), base.max_concurrent_tasks, _CONCURRENCY
+        ),
+        generation=generation,
+        envs=_merged_envs(base.envs, change.envs),
+        extra=_merged(base.extra, change.extra),
+    )
+
+
+def _chosen(wish: Wish[T], kept: T, default: T) -> T:
+    if isinstance(wish, Unset):
+        return kept
+    return default if wish is None else wish
+
+
+def _nonzero(wish: Wish[int]) -> Wish[int]:
+    """For members where 0 is no legal value: it means back to the default."""
+    return None if wish == 0 else wish
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    low: int
+    high: int
+    default: int
+
+
+_TIMEOUT: Final = _Range(1, MAX_TIMEOUT_S, DEFAULT_TIMEOUT_S)
+_RETRIES: Final = _Range(0, MAX_RETRIES, DEFAULT_MAX_RETRIES)
+_CONCURRENCY: Final = _Range(1, MAX_CONCURRENT_TASKS, DEFAULT_MAX_CONCURRENT_TASKS)
+
+
+def _number(name: str, wish: Wish[int], kept: int, accepted: _Range) -> int:
+    value = _chosen(wish, kept, accepted.default)
+    if not accepted.low <= value <= accepted.high:
+        raise Invalid(f"spec.runtime.{name} is {value}; it must be {accepted.low} to {accepted.high}")
+    return value
+
+
+def _check_memory(memory_mb: int, biggest_node_mb: int | None) -> None:
+    if memory_mb < MIN_MEMORY_MB:
+        raise Invalid(f"spec.runtime.memory is {memory_mb}; it must be {MIN_MEMORY_MB} or more (MB)")
+    if biggest_node_mb is not None and memory_mb > biggest_node_mb:
+        raise Invalid(
+            f"spec.runtime.memory is {memory_mb}; it must be {MIN_MEMORY_MB} to {biggest_node_mb}, "
+            "what the biggest node has for tasks (MB)"
+        )
+
+
+def _merged(base: Mapping[str, object], change: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: value for name, value in {**base, **change}.items() if value is not None}
+
+
+def _merged_envs(base: tuple[Env, ...], wish: Wish[tuple[EnvChange, ...]]) -> tuple[Env, ...]:
+    """A list that is present replaces the list, but an empty one keeps secret entries."""
+    if isinstance(wish, Unset):
+        return base
+    if not wish:
+        return tuple(env for env in base if env.secret)
+    kept = {env.name: env for env in base}
+    merged = {change.name: _merged_env(kept.get(change.name), change) for change in wish}
+    if len(merged) < len(wish):
+        raise Invalid("spec.runtime.envs names a variable twice; each name may be there once")
+    return tuple(merged.values())
+
+
+def _merged_env(kept: Env | None, change: EnvChange) -> Env:
+    where = f"spec.runtime.envs: {change.name!r}"
+    check_variable(where, change.name, change.value)
+    secret = (kept is not None and kept.secret) if change.secret is None else change.secret
+    if change.value != MASK:
+        return Env(name=change.name, value=change.value, secret=secret)
+    if kept is None:
+        raise Invalid(f"{where} has the mask {MASK} as its value, but there is no value to keep; send one")
+    if kept.secret and not secret:
+        # else whoever may change the job could read what only admins may
+        raise Invalid(f"{where} is secret; to make it plain send its value, not the mask")
+    return replace(kept, secret=secret)
+
+
+def check_variable(where: str, name: str, value: str) -> None:
+    """Whether a program's environment can hold it. Raises Invalid; never repeats the value."""
+    if not name or "=" in name or "\0" in name:
+        raise Invalid(f"{where} is no name of a variable: it must not be empty or hold = or NUL")
+    if "\0" in value:
+        raise Invalid(f"{where} has a value with a NUL character, which no environment can hold")
+    size = len(name.encode()) + len(value.encode())
+    if size > MAX_ENV_BYTES:
+        raise Invalid(f"{where} has {size} bytes with its name; the system takes up to {MAX_ENV_BYTES}")

@@ -1,0 +1,209 @@
+"""Every setting of the server: type, unit, default, one sentence. The only reader of the environment in it.
+
+Flags win over ``TIDEMILL_<NAME>`` variables, those over the TOML file that ``config`` names. docs/settings.md is
+generated from here.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX: Final = "TIDEMILL_"
+RESERVED_WORKSPACES: Final = frozenset(
+    {"v0", "console", "docs", "login", "device", "healthz", "readyz", "metrics", "uploads"}
+)
+# set for tasks and for programs of ours, not for the server
+_OTHERS: Final = frozenset({"TIDEMILL_TASK_FILE", "TIDEMILL_RESULT_FILE", "TIDEMILL_WORK_DIR"})
+_OTHER_PREFIXES: Final = ("TIDEMILL_ATTEMPT", "TIDEMILL_NODE_")
+_WORKSPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_MIB: Final = 1 << 20
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist, or whose value it cannot have; the text says which and what would be right."""
+
+
+def default_data_dir() -> Path:
+    """``/var/lib/tidemill`` for root, else below ``$XDG_DATA_HOME``."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/tidemill")
+    home = os.environ.get("XDG_DATA_HOME")  # noqa: TID251 - this is the module that reads it
+    return (Path(home) if home else Path.home() / ".local/share") / "tidemill"
+
+
+class Settings(BaseSettings):
+    """The values that one server runs with. Secrets are never shown."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = Field(default="127.0.0.1", description="Address that the server listens on.")
+    port: Port = Field(default=8700, description="Port that the server listens on; 0 picks a free one.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Directory of everything the server keeps.")
+    config: Path | None = Field(default=None, description="TOML file with settings; flags and variables win over it.")
+    engine: Literal["local"] = Field(default="local", description="What supplies nodes.")
+    public_url: str = Field(
+        default="", description="Origin that clients reach the server under; empty: as the request's Host says."
+    )
+    task_url: str = Field(
+        default="", description="BL_API_URL of tasks; empty: the server's own loopback address with /v0."
+    )
+    region: str = Field(default="local", description="BL_REGION of tasks.")
+    plan: str = Field(default="self-hosted", description="What metadata.plan of jobs says.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="Form of the log on stderr; auto: console on a terminal, else JSON."
+    )
+    bootstrap_workspace: str = Field(default="default", description="Workspace that is made at the first start.")
+    bootstrap_api_key: SecretStr | None = Field(
+        default=None, description="API key of its admin; absent: one is generated at the first start."
+    )
+    key_ring: SecretStr | None = Field(
+        default=None, description="The key ring as JSON; absent: the file keyring.json in the data directory."
+    )
+    node_memory_mb: Annotated[int, Field(ge=64)] | None = Field(
+        default=None, description="Memory that tasks may use in all, in MB; absent: the machine's, less a reserve."
+    )
+    node_slots: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Tasks that may run at once on the node; absent: 32 a core."
+    )
+    build_memory_mb: Annotated[int, Field(ge=64)] = Field(
+        default=1024, description="Memory that a build may use, in MB; less where the biggest node has less."
+    )
+    build_timeout_s: Annotated[int, Field(ge=1)] = Field(default=1800, description="Longest build, in seconds.")
+    kill_grace_s: Annotated[float, Field(ge=0)] = Field(
+        default=10.0, description="Seconds between SIGTERM and SIGKILL of a task that is to end."
+    )
+    max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_000_000, description="Most tasks of one execution."
+    )
+    max_task_bytes: Bytes = Field(default=_MIB, description="Most bytes of one task's arguments.")
+    max_result_bytes: Bytes = Field(default=_MIB, description="Most bytes of one task's result.")
+    max_attempt_log_bytes: Bytes = Field(default=64 * _MIB, description="Most bytes of output kept of one attempt.")
+    max_execution_body_bytes: Bytes = Field(
+        default=256 * _MIB, description="Most bytes of a request that makes an execution."
+    )
+    max_body_bytes: Bytes = Field(default=4 * _MIB, description="Most bytes of any other request.")
+    max_upload_bytes: Bytes = Field(default=512 * _MIB, description="Most bytes of an uploaded source archive.")
+    max_unpacked_bytes: Bytes = Field(default=4096 * _MIB, description="Most bytes of a source archive unpacked.")
+    max_unpacked_entries: Annotated[int, Field(ge=1)] = Field(
+        default=200_000, description="Most files and folders of a source archive."
+    )
+
+    @field_validator("bootstrap_workspace")
+    @classmethod
+    def _workspace_is_a_name(cls, value: str) -> str:
+        if _WORKSPACE.fullmatch(value) is None or value in RESERVED_WORKSPACES:
+            raise ValueError(
+                f"{value!r} is no name of a workspace: 1 to 64 of a-z, 0-9 and -, not one of "
+                + ", ".join(sorted(RESERVED_WORKSPACES))
+            )
+        return value
+
+    @field_validator("public_url", "task_url")
+    @classmethod
+    def _url_has_no_slash_at_the_end(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the name is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then variables, then the file that one of them names."""
+        named = init_settings().get("config") or env_settings().get("config")
+        file = () if named is None else (TomlConfigSettingsSource(settings_cls, Path(named)),)
+        return (init_settings, env_settings, *file)
+
+    @classmethod
+    def load(cls, flags: Mapping[str, object]) -> Self:
+        """The settings of this process; a flag that is None was not given. Raises SettingsError."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        variables = [name for name in os.environ if name.startswith(PREFIX)]  # noqa: TID251
+        _check_names("variable", _ours(variables), [f"{PREFIX}{name.upper()}" for name in cls.model_fields])
+        file = given.get("config") or os.environ.get(f"{PREFIX}CONFIG")  # noqa: TID251
+        if file:
+            _check_file(Path(str(file)), list(cls.model_fields))
+        try:
+            return cls(**given)  # type: ignore[arg-type]  # pydantic checks each of them
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """One setting for a page of the documentation; ``default`` is text."""
+
+    name: str
+    default: str
+    description: str
+
+
+def described(settings: type[Settings]) -> list[Described]:
+    """All settings in the order of their definition."""
+    return [
+        Described(name=name, default=_DEFAULT_WORDS.get(name, _shown(field)), description=field.description or "")
+        for name, field in settings.model_fields.items()
+    ]
+
+
+def _shown(field: FieldInfo) -> str:
+    return "" if field.default in {None, ""} else f"`{field.default}`"
+
+
+_DEFAULT_WORDS: Final = {"data_dir": "`/var/lib/tidemill` as root, else `$XDG_DATA_HOME/tidemill`"}
+
+
+def _ours(variables: Iterable[str]) -> list[str]:
+    return [name for name in variables if name not in _OTHERS and not name.startswith(_OTHER_PREFIXES)]
+
+
+def _check_file(path: Path, known: list[str]) -> None:
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+    _check_names(f"setting in {path}", document, known)
+
+
+def _check_names(what: str, names: Iterable[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise SettingsError(f"unknown {what}: {name}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _sentence(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors(include_input=False, include_url=False, include_context=False)
+    )

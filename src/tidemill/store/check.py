@@ -1,0 +1,136 @@
+"""The invariants of the ledger, as queries: what tests, drills and ``tidemill doctor --ledger`` ask.
+
+Each query finds rows that must not exist. They read whole tables: not for the hot path.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from tidemill.model.execution import LOST_LIMIT
+
+SHOWN: Final = 20
+
+
+ALWAYS: Final[Mapping[str, str]] = {
+    "I2: a task has ended exactly when it says when": """
+        SELECT execution, idx, state FROM task
+         WHERE (state IN ('succeeded', 'failed', 'cancelled')) <> (ended_at IS NOT NULL)""",
+    "I2: an execution has completed exactly when it says when": """
+        SELECT key, state FROM execution
+         WHERE (state IN ('succeeded', 'failed', 'cancelled')) <> (completed_at IS NOT NULL)""",
+    "I2: an execution that has completed runs nothing": """
+        SELECT key, state, running FROM execution
+         WHERE state IN ('succeeded', 'failed', 'cancelled') AND running <> 0""",
+    "I2: an execution's end says what its tasks' ends say": """
+        SELECT key, state, total, succeeded, failed, cancelled FROM execution
+         WHERE (state = 'succeeded' AND succeeded <> total)
+            OR (state = 'failed' AND (succeeded = total OR succeeded + failed + cancelled <> total))
+            OR (state = 'running' AND succeeded + failed + cancelled = total)""",
+    "I3: at most one attempt of a task succeeded, and it is the last": """
+        SELECT a.owner, a.idx, a.number FROM attempt a
+          JOIN task t ON t.execution = a.owner AND t.idx = a.idx
+         WHERE a.kind = 't' AND a.outcome = 'succeeded' AND (a.number <> t.attempt OR t.state <> 'succeeded')""",
+    "I3: a task that succeeded has an attempt that did": """
+        SELECT t.execution, t.idx FROM task t
+          LEFT JOIN attempt a ON a.kind = 't' AND a.owner = t.execution AND a.idx = t.idx AND a.number = t.attempt
+         WHERE t.state = 'succeeded' AND a.outcome IS NOT 'succeeded'""",
+    "I3: a result is that of the task's last attempt": """
+        SELECT r.execution, r.idx, r.attempt FROM result r
+          LEFT JOIN task t ON t.execution = r.execution AND t.idx = r.idx
+         WHERE t.attempt IS NOT r.attempt OR t.has_result IS NOT 1 OR t.ended_at IS NULL""",
+    "I3: a task with a result has one": """
+        SELECT t.execution, t.idx FROM task t
+          LEFT JOIN result r ON r.execution = t.execution AND r.idx = t.idx
+         WHERE t.has_result = 1 AND r.idx IS NULL""",
+    "I4: no more attempts are charged than the user allows": """
+        SELECT t.execution, t.idx, t.charged, e.max_retries FROM task t JOIN execution e ON e.key = t.execution
+         WHERE t.charged > 1 + e.max_retries""",
+    "I4: what a task was charged is what its attempts were": """
+        SELECT t.execution, t.idx, t.charged, COALESCE(SUM(a.charged), 0) AS found FROM task t
+          LEFT JOIN attempt a ON a.kind = 't' AND a.owner = t.execution AND a.idx = t.idx
+         GROUP BY t.execution, t.idx, t.charged HAVING t.charged <> COALESCE(SUM(a.charged), 0)""",
+    "I4: no attempt that was lost or taken back is charged": """
+        SELECT owner, idx, number, outcome FROM attempt
+         WHERE charged <> 0 AND outcome IN ('lost', 'withdrawn', 'cancelled', 'succeeded')""",
+    "I4: losses in a row are bounded": """
+        SELECT execution, idx, lost_in_row FROM task
+         WHERE lost_in_row > :lost_limit OR (lost_in_row = :lost_limit AND ended_at IS NULL)""",
+    "I5: live attempts stay within their execution's parallelism": """
+        SELECT a.owner, COUNT(*) AS live, e.parallelism FROM attempt a JOIN execution e ON e.key = a.owner
+         WHERE a.kind = 't' AND a.ended_at IS NULL GROUP BY a.owner, e.parallelism HAVING COUNT(*) > e.parallelism""",
+    "I5: live attempts stay within their workspace's tasks": """
+        SELECT a.workspace, COUNT(*) AS live, w.max_concurrent_tasks FROM attempt a
+          JOIN workspace w ON w.name = a.workspace
+         WHERE a.kind = 't' AND a.ended_at IS NULL AND w.max_concurrent_tasks IS NOT NULL
+         GROUP BY a.workspace, w.max_concurrent_tasks HAVING COUNT(*) > w.max_concurrent_tasks""",
+    "I5: live attempts stay within their node": """
+        SELECT a.node, COUNT(*) AS live, n.slots, SUM(a.memory_mb) AS used_mb, n.memory_mb FROM attempt a
+          JOIN node n ON n.id = a.node
+         WHERE a.ended_at IS NULL GROUP BY a.node, n.slots, n.memory_mb
+        HAVING COUNT(*) > n.slots OR SUM(a.memory_mb) > n.memory_mb""",
+    "I5: an attempt that runs alone has its node to itself": """
+        SELECT a.node, COUNT(*) AS live FROM attempt a WHERE a.ended_at IS NULL
+         GROUP BY a.node HAVING MAX(a.alone) = 1 AND COUNT(*) > 1""",
+    "I5: live executions stay within their workspace": """
+        SELECT e.workspace, COUNT(*) AS live, w.max_parallel_executions FROM execution e
+          JOIN workspace w ON w.name = e.workspace WHERE e.state IN ('pending', 'running', 'cancelling')
+         GROUP BY e.workspace, w.max_parallel_executions HAVING COUNT(*) > w.max_parallel_executions""",
+    "I6: counters are the fold of the tasks": """
+        SELECT e.key, e.next_index, e.waiting, e.running, e.succeeded, e.failed, e.cancelled, f.* FROM execution e
+          LEFT JOIN (SELECT execution, COUNT(*) AS n, SUM(state = 'pending') AS p, SUM(state = 'running') AS r,
+                            SUM(state = 'succeeded') AS s, SUM(state = 'failed') AS x, SUM(state = 'cancelled') AS c
+                       FROM task GROUP BY execution) f ON f.execution = e.key
+         WHERE e.next_index <> COALESCE(f.n, 0) OR e.waiting <> COALESCE(f.p, 0) OR e.running <> COALESCE(f.r, 0)
+            OR e.succeeded <> COALESCE(f.s, 0) OR e.failed <> COALESCE(f.x, 0) OR e.cancelled <> COALESCE(f.c, 0)""",
+    "I6: tasks with rows are those below next_index": """
+        SELECT t.execution, t.idx, e.next_index FROM task t JOIN execution e ON e.key = t.execution
+         WHERE t.idx >= e.next_index OR e.next_index > e.total""",
+    "I6: retries started are charged attempts that another followed": """
+        SELECT e.key, e.retried, COALESCE(f.n, 0) AS found FROM execution e
+          LEFT JOIN (SELECT a.owner, COUNT(*) AS n FROM attempt a
+                       JOIN task t ON t.execution = a.owner AND t.idx = a.idx
+                      WHERE a.kind = 't' AND a.charged = 1 AND a.number < t.attempt GROUP BY a.owner) f
+            ON f.owner = e.key
+         WHERE e.retried <> COALESCE(f.n, 0)""",
+    "I9: a live attempt of a task is the one that its task runs": """
+        SELECT a.owner, a.idx, a.number, t.state, t.attempt FROM attempt a
+          LEFT JOIN task t ON t.execution = a.owner AND t.idx = a.idx
+         WHERE a.kind = 't' AND a.ended_at IS NULL AND (t.state IS NOT 'running' OR t.attempt <> a.number)""",
+    "I9: a running task has a live attempt": """
+        SELECT t.execution, t.idx, t.attempt FROM task t
+          LEFT JOIN attempt a ON a.kind = 't' AND a.owner = t.execution AND a.idx = t.idx AND a.number = t.attempt
+         WHERE t.state = 'running' AND (a.number IS NULL OR a.ended_at IS NOT NULL)""",
+    "I9: a running build has a live attempt": """
+        SELECT b.key, b.attempt FROM build b
+          LEFT JOIN attempt a ON a.kind = 'b' AND a.owner = b.key AND a.number = b.attempt
+         WHERE b.state = 'running' AND (a.number IS NULL OR a.ended_at IS NOT NULL)""",
+    "I9: a live attempt of a build is the one that its build runs, or the build was dropped": """
+        SELECT a.owner, a.number, b.state, b.attempt FROM attempt a LEFT JOIN build b ON b.key = a.owner
+         WHERE a.kind = 'b' AND a.ended_at IS NULL
+           AND (b.attempt IS NOT a.number OR b.state NOT IN ('running', 'failed'))""",
+    "I10: a request's name leads to an execution of its job": """
+        SELECT x.job, x.alias, x.execution FROM execution_alias x LEFT JOIN execution e ON e.key = x.execution
+         WHERE e.job IS NOT x.job""",
+}
+
+AT_REST: Final[Mapping[str, str]] = {
+    "I1: every execution has ended": """
+        SELECT key, state FROM execution WHERE state NOT IN ('succeeded', 'failed', 'cancelled')""",
+    "I1: every build has ended": "SELECT key, state FROM build WHERE ended_at IS NULL",
+    "I5: nothing is live at rest": "SELECT kind, owner, idx, number FROM attempt WHERE ended_at IS NULL",
+}
+
+
+def violations(connection: Connection, *, at_rest: bool = False) -> list[str]:
+    """What breaks an invariant, one line per row, at most 20 rows of each; empty when the ledger is sound.
+
+    ``at_rest``: nothing should be left to do, so what has not ended counts as well.
+    """
+    queries = {**ALWAYS, **AT_REST} if at_rest else ALWAYS
+    found = []
+    for rule, query in queries.items():
+        rows = connection.execute(text(query), {"lost_limit": LOST_LIMIT}).fetchmany(SHOWN)
+        found += [f"{rule}: {', '.join(f'{name}={value}' for name, value in row._asdict().items())}" for row in rows]
+    return found

@@ -1,0 +1,184 @@
+"""From a staged revision to the active one, or to nothing: what becomes of a build, or of an upload that never came."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+
+from tidemill.model.ids import BuildKey, JobKey, new_image_tag
+from tidemill.model.image import image_ref
+from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec
+from tidemill.model.states import JobState
+from tidemill.store import jobs, schema, specs, uploads
+from tidemill.store.jobs import Move
+from tidemill.store.schema import AnyRow
+
+CONCURRENCY_MEMBER: Final = "maxConcurrentTasks"
+
+_JOB: Final = schema.job.c
+_REVISION: Final = schema.revision.c
+_LONGEST_MESSAGE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRevision:
+    """A revision to be kept; secret values in ``spec`` are sealed for it. An empty ``digest`` means staged."""
+
+    id: str
+    spec: JobSpec
+    digest: str
+    by: str
+    from_manifest: Iterable[str] = ()
+
+
+def add_revision(connection: Connection, row: AnyRow, revision: NewRevision, *, now: datetime) -> None:
+    """Keep a revision of the job ``row``. Two statements."""
+    number = connection.execute(
+        update(schema.job)
+        .where(_JOB.key == row.key)
+        .values(revisions_total=_JOB.revisions_total + 1)
+        .returning(_JOB.revisions_total)
+    ).scalar_one()
+    connection.execute(
+        insert(schema.revision).values(
+            job=row.key,
+            id=revision.id,
+            number=number,
+            spec=specs.encode(revision.spec),
+            image_digest=revision.digest,
+            from_manifest=list(revision.from_manifest),
+            created_at=now,
+            created_by=revision.by,
+        )
+    )
+
+
+def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, *, now: datetime) -> None:
+    """New executions run this revision from now on. Three statements and the count of old ones.
+
+    Kept are the last five, the active and the staged one, and any that an execution was pinned to.
+    """
+    extra = {**row.extra, "spec": dict(spec.extra)}
+    connection.execute(
+        update(schema.job)
+        .where(_JOB.key == row.key)
+        .values(active_revision=revision, enabled=int(spec.enabled), extra=extra, updated_at=now)
+    )
+    number = connection.scalar(select(_JOB.revisions_total).where(_JOB.key == row.key)) or 0
+    execution = schema.execution.c
+    pinned = exists().where(execution.job == _REVISION.job, execution.revision == _REVISION.id)
+    connection.execute(
+        delete(schema.revision).where(
+            _REVISION.job == row.key,
+            _REVISION.number <= number - KEPT_REVISIONS,
+            _REVISION.id.not_in([revision, row.staged_revision]),
+            ~pinned,
+        )
+    )
+
+
+def rest(connection: Connection, row: AnyRow, *, message: str, revision: str, now: datetime) -> None:
+    """Move a job with nothing under way to the state that it stays in. Five statements at most."""
+    state = jobs.resting(connection, row, enabled=bool(row.enabled)) if row.active_revision else JobState.FAILED
+    jobs.move(connection, row, Move(state=state, message=message, revision=revision), now=now)
+
+
+def drop_staged(connection: Connection, row: AnyRow) -> None:
+    """Forget the staged revision of the job ``row``. Two statements."""
+    connection.execute(delete(schema.revision).where(_REVISION.job == row.key, _REVISION.id == row.staged_revision))
+    connection.execute(update(schema.job).where(_JOB.key == row.key).values(staged_revision=""))
+
+
+def build_started(connection: Connection, build: BuildKey, now: datetime) -> None:
+    """A node has begun to build. Four statements at most; nothing happens when the deploy was superseded."""
+    row = _building(connection, build)
+    if row is not None:
+        event = Move(state=JobState.BUILDING, message="the build has started", revision=row.staged_revision)
+        jobs.tell(connection, JobKey(row.key), event, now=now)
+
+
+def finish_build(
+    connection: Connection,
+    build: BuildKey,
+    *,
+    image_digest: str,
+    size_bytes: int,
+    manifest: Mapping[str, object],
+    now: datetime,
+) -> None:
+    """The image of a staged revision is stored: the revision becomes the active one. About twelve statements.
+
+    ``manifest`` is the ``[runtime]`` table of the archive's blaxel.toml: it sets what the request left out
+    (docs/wire.md, JobRuntime). Nothing happens when a newer deploy, or a delete, has taken the build's place.
+    """
+    row = _building(connection, build)
+    if row is None:
+        return
+    name, revision = row.name, row.staged_revision
+    document, members = connection.execute(
+        select(_REVISION.spec, _REVISION.from_manifest).where(_REVISION.job == row.key, _REVISION.id == revision)
+    ).one()
+    tag = new_image_tag()
+    connection.execute(
+        insert(schema.image).values(
+            workspace=row.workspace, name=name, tag=tag, digest=image_digest, size_bytes=size_bytes, created_at=now
+        )
+    )
+    spec = _from_manifest(specs.decode(document), members, manifest)
+    spec = replace(spec, runtime=replace(spec.runtime, image=image_ref(name, tag)))
+    connection.execute(
+        update(schema.revision)
+        .where(_REVISION.job == row.key, _REVISION.id == revision)
+        .values(spec=specs.encode(spec), image_digest=image_digest)
+    )
+    jobs.move(
+        connection,
+        row,
+        Move(state=JobState.DEPLOYING, message=f"built {image_ref(name, tag)}", revision=revision),
+        now=now,
+    )
+    connection.execute(update(schema.job).where(_JOB.key == row.key).values(staged_revision=""))
+    activate(connection, jobs.row_by_key(connection, JobKey(row.key)), revision, spec, now=now)
+    message = f"revision {revision} is active"
+    rest(connection, jobs.row_by_key(connection, JobKey(row.key)), message=message, revision=revision, now=now)
+
+
+def fail_build(connection: Connection, build: BuildKey, *, message: str, now: datetime) -> None:
+    """A build has failed for good: its staged revision goes, the active one serves on. Six statements at most."""
+    row = _building(connection, build)
+    if row is None:
+        return
+    drop_staged(connection, row)
+    text = message[:_LONGEST_MESSAGE] or "the build failed"
+    jobs.move(connection, row, Move(state=JobState.FAILED, message=text, revision=row.staged_revision), now=now)
+
+
+def drop_expired(connection: Connection, now: datetime) -> int:
+    """Drop staged revisions whose bytes did not come within 15 minutes; how many. Six statements each."""
+    dropped = 0
+    for job, revision in uploads.forget(connection, now=now):
+        row = jobs.row_by_key(connection, job)
+        if row.staged_revision == revision and row.state == JobState.UPLOADING:
+            drop_staged(connection, row)
+            rest(
+                connection, row, message="no source archive came within 15 minutes: dropped", revision=revision, now=now
+            )
+            dropped += 1
+    return dropped
+
+
+def _building(connection: Connection, build: BuildKey) -> AnyRow | None:
+    """The job that waits for this build; None when it waits for another one, or for none. Two statements."""
+    table = schema.build.c
+    job, revision = connection.execute(select(table.job, table.revision).where(table.key == build)).one()
+    row = jobs.row_by_key(connection, JobKey(job))
+    return row if row.staged_revision == revision and row.state == JobState.BUILDING else None
+
+
+def _from_manifest(spec: JobSpec, members: Iterable[str], manifest: Mapping[str, object]) -> JobSpec:
+    value = manifest.get(CONCURRENCY_MEMBER)
+    if CONCURRENCY_MEMBER not in members or not isinstance(value, int) or not 1 <= value <= MAX_CONCURRENT_TASKS:
+        return spec
+    return replace(spec, runtime=replace(spec.runtime, max_concurrent_tasks=value))

@@ -1,0 +1,352 @@
+"""Executions: made once per request, then read. Their moves are the ledger's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+
+from tidemill.model.errors import Conflict, Invalid, NotFound, NotRunnable, OverQuota
+from tidemill.model.execution import Execution
+from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
+from tidemill.model.job import MIN_MEMORY_MB
+from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
+from tidemill.store import identity, inputs, jobs, schema, specs
+from tidemill.store.inputs import Chunk, NewInputs
+from tidemill.store.ledger import Counters, stats_of
+from tidemill.store.schema import AnyRow
+
+_AMBIGUOUS_SHOWN: Final = 5
+_EXECUTION: Final = schema.execution.c
+_COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
+    _EXECUTION.key,
+    _EXECUTION.id,
+    _EXECUTION.workspace,
+    _EXECUTION.revision,
+    _EXECUTION.state,
+    _EXECUTION.input_set,
+    _EXECUTION.request_id,
+    _EXECUTION.env_names,
+    _EXECUTION.extra,
+    _EXECUTION.parallelism,
+    _EXECUTION.memory_mb,
+    _EXECUTION.memory_override_mb,
+    _EXECUTION.timeout_s,
+    _EXECUTION.max_retries,
+    _EXECUTION.total,
+    _EXECUTION.next_index,
+    _EXECUTION.running,
+    _EXECUTION.succeeded,
+    _EXECUTION.failed,
+    _EXECUTION.cancelled,
+    _EXECUTION.retried,
+    _EXECUTION.created_at,
+    _EXECUTION.started_at,
+    _EXECUTION.completed_at,
+    _EXECUTION.updated_at,
+    schema.job.c.name.label("job_name"),
+    schema.job.c.key.label("job_key"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExecution:
+    """A request for an execution. ``aliases`` are the names under which the same request may come again.
+
+    ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content.
+    """
+
+    key: ExecutionKey
+    id: str
+    workspace: str
+    job: str
+    request_id: str
+    aliases: tuple[str, ...]
+    digest: str
+    env_names: tuple[str, ...] = ()
+    env_sealed: str = field(default="", repr=False)
+    memory_mb: int | None = None
+    allow_queue: bool = True
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """The execution that answers a request: a new one, or the one that the same request made before."""
+
+    id: str
+    request_id: str
+    job: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Whose executions are meant, and how many of them are kept."""
+
+    job: JobKey
+    total: int
+
+
+class ExecutionOrder(StrEnum):
+    CREATED = "created"
+    ID = "id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionPage:
+    """Which executions of a job. ``after`` is the (created_at or id, key) of the last one seen, exclusive.
+
+    ``text`` is a part of the id, in lower case. ``offset`` is for clients that know no cursor.
+    """
+
+    job: JobKey
+    order: ExecutionOrder = ExecutionOrder.CREATED
+    descending: bool = True
+    after: tuple[datetime | str, int] | None = None
+    text: str = ""
+    limit: int = 20
+    offset: int = 0
+
+
+def repeated(connection: Connection, new: NewExecution) -> Created | None:
+    """The execution that this request made before. Raises NotFound for no job, Conflict for other content.
+
+    Four statements at most, by job_name, execution_alias and execution_id.
+    """
+    job = _job_key(connection, new)
+    alias = schema.execution_alias.c
+    known = set(connection.scalars(select(alias.execution).where(alias.job == job, alias.alias.in_(new.aliases))))
+    if not known:
+        return None
+    found = connection.execute(
+        select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(_EXECUTION.key.in_(known))
+    ).all()
+    if len(found) != 1 or found[0].request_digest != new.digest:
+        taken = ", ".join(sorted(row.id for row in found))
+        raise Conflict(f"execution {taken} of job {new.job!r} has this id or key already, with another content")
+    return Created(id=found[0].id, request_id=found[0].request_id, job=new.job, workspace=new.workspace)
+
+
+def create(
+    connection: Connection, new: NewExecution, stored: NewInputs, chunks: Sequence[Chunk], *, now: datetime
+) -> Created:
+    """Make the execution, or find the one that the same request made before. It is durable when the unit is.
+
+    ``chunks`` are those of ``stored`` when they fit into this unit; empty when the set is written already.
+    Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. About twelve statements, by primary keys, job_name,
+    execution_alias and execution_live.
+    """
+    again = repeated(connection, new)
+    if again is not None:
+        return again
+    job = runnable(connection, new.workspace, new.job)
+    spec = specs.decode(job.spec)
+    if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= spec.runtime.memory_mb:
+        raise Invalid(
+            f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {spec.runtime.memory_mb}, the job's own (MB)"
+        )
+    state = _first_state(connection, new)
+    if chunks:
+        inputs.add(connection, stored, chunks, now=now)
+    connection.execute(
+        insert(schema.execution).values(
+            key=new.key,
+            id=new.id,
+            workspace=new.workspace,
+            job=job.key,
+            revision=job.active_revision,
+            image_digest=job.image_digest,
+            state=state.value,
+            input_set=stored.key,
+            request_id=new.request_id,
+            request_digest=new.digest,
+            env_names=list(new.env_names),
+            env_sealed=new.env_sealed,
+            extra=dict(new.extra),
+            parallelism=spec.runtime.max_concurrent_tasks,
+            memory_mb=spec.runtime.memory_mb if new.memory_mb is None else new.memory_mb,
+            memory_override_mb=new.memory_mb,
+            timeout_s=spec.runtime.timeout_s,
+            max_retries=spec.runtime.max_retries,
+            total=stored.total,
+            created_at=now,
+            served_at=now,
+            updated_at=now,
+        )
+    )
+    connection.execute(
+        insert(schema.execution_alias),
+        [{"job": job.key, "alias": alias, "execution": new.key} for alias in new.aliases],
+    )
+    connection.execute(
+        update(schema.job).where(schema.job.c.key == job.key).values(executions_total=schema.job.c.executions_total + 1)
+    )
+    return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
+
+
+def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
+    """The job (key, active_revision) with its active revision (spec, image_digest). One statement, by job_name.
+
+    Raises NotFound, and NotRunnable with the reason when the job takes no executions.
+    """
+    job, revision = schema.job.c, schema.revision.c
+    row = connection.execute(
+        select(job.key, job.state, job.enabled, job.extra, job.active_revision, revision.spec, revision.image_digest)
+        .outerjoin(schema.revision, and_(revision.job == job.key, revision.id == job.active_revision))
+        .where(job.workspace == workspace, job.name == name, job.terminated_at.is_(None))
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"no job {name!r} in workspace {workspace!r}")
+    if row.state == JobState.DELETING:
+        raise NotRunnable(f"job {name!r} is being deleted")
+    if not row.active_revision:
+        raise NotRunnable(f"job {name!r} has nothing to run yet (it is {row.state}): deploy it first")
+    if not row.enabled:
+        raise NotRunnable(f"job {name!r} is disabled: set spec.enabled to true first")
+    if row.extra.get("spec", {}).get("revision", {}).get("traffic") == 0:
+        raise NotRunnable(f"job {name!r} is paused: set spec.revision.traffic to 100 first")
+    return row
+
+
+def find(connection: Connection, workspace: str, text: str, job: str | None = None) -> Execution:
+    """The execution with this id, or the only one whose id begins with ``text`` (8 characters at least).
+
+    With ``job``, of the job that has this name or had it last. Four statements at most, by execution_id or
+    execution_workspace_id. Raises NotFound, Invalid for several.
+    """
+    if job is None:
+        scope = _EXECUTION.workspace == workspace
+    else:
+        scope = _EXECUTION.job == history(connection, workspace, job).job
+    rows = _rows(connection, [scope, _EXECUTION.id == text], _AMBIGUOUS_SHOWN + 1)
+    if not rows and len(text) >= ID_PREFIX_MIN:
+        # the highest code point sorts after every character that an id may hold
+        between = [_EXECUTION.id > text, _EXECUTION.id < text + "\U0010ffff"]
+        rows = _rows(connection, [scope, *between], _AMBIGUOUS_SHOWN + 1)
+    if not rows:
+        hint = "" if len(text) >= ID_PREFIX_MIN else f"; a prefix needs {ID_PREFIX_MIN} characters or more"
+        raise NotFound(f"no execution {text[:64]!r} in workspace {workspace!r}{hint}")
+    if len(rows) > 1:
+        listed = ", ".join(row.id for row in rows[:_AMBIGUOUS_SHOWN])
+        more = ", ..." if len(rows) > _AMBIGUOUS_SHOWN else ""
+        raise Invalid(f"execution {text[:64]!r} is not unique: {listed}{more}")
+    return _execution(rows[0])
+
+
+def find_by_key(connection: Connection, key: ExecutionKey) -> Execution:
+    """An execution that exists. One statement, by primary key."""
+    return _execution(_rows(connection, [_EXECUTION.key == key], 1)[0])
+
+
+def history(connection: Connection, workspace: str, name: str) -> History:
+    """The executions of the job that has this name, or had it last. Three statements at most. Raises NotFound."""
+    job = jobs.find_key(connection, workspace, name)
+    if job is None:
+        raise NotFound(f"no job {name[:64]!r} in workspace {workspace!r}")
+    total = connection.scalar(select(schema.job.c.executions_total).where(schema.job.c.key == job))
+    return History(job=job, total=total or 0)
+
+
+def find_page(connection: Connection, page: ExecutionPage) -> list[Execution]:
+    """Up to ``page.limit`` executions in order. One statement, by execution_created or execution_id."""
+    by_time = page.order is ExecutionOrder.CREATED
+    column: ColumnElement[Any] = _EXECUTION.created_at if by_time else _EXECUTION.id
+    wanted: list[ColumnElement[bool]] = [_EXECUTION.job == page.job]
+    if page.text:
+        wanted.append(func.lower(_EXECUTION.id).contains(page.text, autoescape=True))
+    if page.after is not None:
+        value, key = page.after
+        beyond = column < value if page.descending else column > value
+        tied = _EXECUTION.key < key if page.descending else _EXECUTION.key > key
+        wanted.append(or_(beyond, and_(column == value, tied)))
+    order = (column.desc(), _EXECUTION.key.desc()) if page.descending else (column.asc(), _EXECUTION.key.asc())
+    rows = connection.execute(
+        select(*_COLUMNS)
+        .join(schema.job, schema.job.c.key == _EXECUTION.job)
+        .where(*wanted)
+        .order_by(*order)
+        .limit(page.limit)
+        .offset(page.offset)
+    )
+    return [_execution(row) for row in rows]
+
+
+def _job_key(connection: Connection, new: NewExecution) -> int:
+    job = schema.job.c
+    key = connection.scalar(
+        select(job.key).where(job.workspace == new.workspace, job.name == new.job, job.terminated_at.is_(None))
+    )
+    if key is None:
+        raise NotFound(f"no job {new.job!r} in workspace {new.workspace!r}")
+    return int(key)
+
+
+def _first_state(connection: Connection, new: NewExecution) -> ExecutionState:
+    """``pending``, or ``queued`` behind the workspace's quota. Raises OverQuota, Invalid for who may not wait."""
+    workspace = identity.find_workspace(connection, new.workspace)
+    limit = workspace.max_parallel_executions if workspace is not None else 0
+    live = [_EXECUTION.workspace == new.workspace, _EXECUTION.completed_at.is_(None)]
+    counted = [state.value for state in sorted(EXECUTION_LIVE - {ExecutionState.QUEUED})]
+    # no more are read than decide it
+    busy = len(
+        connection.scalars(select(_EXECUTION.key).where(*live, _EXECUTION.state.in_(counted)).limit(limit)).all()
+    )
+    queued = exists().where(*live, _EXECUTION.state == ExecutionState.QUEUED.value)
+    if busy < limit and not connection.scalar(select(queued)):
+        return ExecutionState.PENDING
+    if new.allow_queue:
+        return ExecutionState.QUEUED
+    if limit == 0:
+        raise Invalid(f"workspace {new.workspace!r} may run no executions at all (maxParallelExecutions is 0)")
+    raise OverQuota(
+        f"workspace {new.workspace!r} runs {busy} of {limit} executions at once; send it later, or with allowQueue"
+    )
+
+
+def _rows(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> Sequence[AnyRow]:
+    return connection.execute(
+        select(*_COLUMNS)
+        .join(schema.job, schema.job.c.key == _EXECUTION.job)
+        .where(*wanted)
+        .order_by(_EXECUTION.id)
+        .limit(limit)
+    ).all()
+
+
+def _execution(row: AnyRow) -> Execution:
+    state = ExecutionState(row.state)
+    counters = Counters(
+        total=row.total,
+        running=row.running,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        cancelled=row.cancelled,
+        retried=row.retried,
+    )
+    return Execution(
+        key=ExecutionKey(row.key),
+        id=row.id,
+        job=row.job_name,
+        job_key=JobKey(row.job_key),
+        workspace=row.workspace,
+        revision=row.revision,
+        state=state,
+        stats=stats_of(state, counters),
+        input_set=InputSetKey(row.input_set),
+        request_id=row.request_id,
+        parallelism=row.parallelism,
+        memory_mb=row.memory_mb,
+        memory_override_mb=row.memory_override_mb,
+        timeout_s=row.timeout_s,
+        max_retries=row.max_retries,
+        env_names=tuple(row.env_names),
+        extra=row.extra,
+        next_index=row.next_index,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        updated_at=row.updated_at,
+    )

@@ -1,0 +1,152 @@
+"""The arguments of tasks: immutable sets in compressed chunks, written before anything refers to them."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select
+
+from tidemill.model.ids import InputSetKey
+from tidemill.store import schema
+
+CHUNK_TASKS: Final = 1_000
+CHUNK_BYTES: Final = 1 << 20
+
+_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """``count`` tasks from ``first_index`` on; ``data`` is zlib of a JSON array of their bytes as sent."""
+
+    first_index: int
+    count: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInputs:
+    """A set to be written. ``size_bytes`` is that of the tasks as sent."""
+
+    key: InputSetKey
+    workspace: str
+    total: int
+    size_bytes: int
+
+
+def encode(tasks: Iterable[bytes]) -> Iterator[Chunk]:
+    """Cut tasks (JSON objects) into chunks of at most 1,000 tasks and about 1 MiB before compression.
+
+    A chunk exceeds 1 MiB by less than its last task. Call it outside of any transaction: it compresses.
+    """
+    first, size, held = 0, 0, list[bytes]()
+    for task in tasks:
+        held.append(task)
+        size += len(task) + 1
+        if len(held) == CHUNK_TASKS or size >= CHUNK_BYTES:
+            yield _chunk(first, held)
+            first, size, held = first + len(held), 0, []
+    if held:
+        yield _chunk(first, held)
+
+
+def decode(chunks: Iterable[Chunk], indices: Iterable[int]) -> dict[int, str]:
+    """The arguments at ``indices`` as JSON text, as far as ``chunks`` hold them. Call it outside of any transaction."""
+    wanted = sorted(set(indices))
+    found: dict[int, str] = {}
+    for chunk in chunks:
+        here = [index for index in wanted if chunk.first_index <= index < chunk.first_index + chunk.count]
+        if here:
+            tasks = _RAWS.decode(zlib.decompress(chunk.data))
+            found.update({index: bytes(tasks[index - chunk.first_index]).decode() for index in here})
+    return found
+
+
+def add(connection: Connection, inputs: NewInputs, chunks: Sequence[Chunk], *, now: datetime) -> None:
+    """Write the set and its first chunks. Two statements."""
+    connection.execute(
+        insert(schema.input_set).values(
+            key=inputs.key,
+            workspace=inputs.workspace,
+            total=inputs.total,
+            size_bytes=inputs.size_bytes,
+            created_at=now,
+        )
+    )
+    add_chunks(connection, inputs.key, chunks)
+
+
+def add_chunks(connection: Connection, key: InputSetKey, chunks: Sequence[Chunk]) -> None:
+    """Write more chunks of a set that nothing refers to yet. One statement; the caller keeps it under 4 MiB."""
+    if chunks:
+        connection.execute(
+            insert(schema.input_chunk),
+            [
+                {"input_set": key, "first_index": chunk.first_index, "count": chunk.count, "data": chunk.data}
+                for chunk in chunks
+            ],
+        )
+
+
+def tasks(connection: Connection, key: InputSetKey, indices: Sequence[int]) -> list[Chunk]:
+    """The chunks that hold ``indices``, in order, each once; to be read by ``decode`` after the transaction.
+
+    One statement, by primary key: a chunk has at most 1,000 tasks, so only its neighbourhood is looked at.
+    """
+    chunk = schema.input_chunk.c
+    near = [
+        and_(chunk.first_index > low - CHUNK_TASKS, chunk.first_index <= high, chunk.first_index + chunk.count > low)
+        for low, high in _runs(indices)
+    ]
+    if not near:
+        return []
+    rows = connection.execute(
+        select(chunk.first_index, chunk.count, chunk.data)
+        .where(chunk.input_set == key, or_(*near))
+        .order_by(chunk.first_index)
+    )
+    return [Chunk(first_index=first, count=count, data=data) for first, count, data in rows]
+
+
+def sweep(connection: Connection, older_than: datetime, limit: int) -> int:
+    """Delete up to ``limit`` rows of sets made before ``older_than`` that no execution refers to; how many rows.
+
+    Four statements at most, by input_set's created_at. Chunks go before their set, so that a cut leaves no orphan.
+    """
+    used = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
+    key = connection.scalar(
+        select(schema.input_set.c.key)
+        .where(schema.input_set.c.created_at < older_than, ~used)
+        .order_by(schema.input_set.c.created_at)
+        .limit(1)
+    )
+    if key is None:
+        return 0
+    chunk = schema.input_chunk.c
+    firsts = connection.scalars(
+        select(chunk.first_index).where(chunk.input_set == key).order_by(chunk.first_index).limit(limit)
+    ).all()
+    if firsts:
+        connection.execute(delete(schema.input_chunk).where(chunk.input_set == key, chunk.first_index <= firsts[-1]))
+    if len(firsts) < limit:
+        connection.execute(delete(schema.input_set).where(schema.input_set.c.key == key))
+    return len(firsts) + (len(firsts) < limit)
+
+
+def _chunk(first: int, held: Sequence[bytes]) -> Chunk:
+    # level 1: the next ones shrink arguments a little more and cost several times as much
+    return Chunk(first_index=first, count=len(held), data=zlib.compress(b"[" + b",".join(held) + b"]", 1))
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Neighbouring indices (less than a chunk apart) as (lowest, highest): few conditions for many indices."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(set(indices)):
+        if runs and index - runs[-1][1] < CHUNK_TASKS:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return runs

@@ -1,0 +1,326 @@
+"""What a request does to a job: make it, change it at once, stage a deploy of it, delete it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, Protocol
+
+from sqlalchemy import Connection, insert, select, update
+
+from tidemill.model.errors import AlreadyExists, Conflict, Invalid, NotFound
+from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
+from tidemill.model.image import IMAGE_REF, LATEST, image_ref
+from tidemill.model.job import Job, JobSpec, JsonObject
+from tidemill.model.states import JobState
+from tidemill.store import deploys, jobs, ledger, schema, specs, uploads
+from tidemill.store.deploys import NewRevision
+from tidemill.store.jobs import Move
+from tidemill.store.schema import AnyRow
+from tidemill.store.uploads import NewUpload
+
+CANCEL_BATCH: Final = 200
+
+_JOB: Final = schema.job.c
+_REVISION: Final = schema.revision.c
+
+
+class SpecEditor(Protocol):
+    """What a request does to a spec. Its methods run inside the unit that stores what they make: no I/O, no parsing."""
+
+    def edit(self, spec: JobSpec | None, biggest_node_mb: int | None) -> JobSpec:
+        """The spec after the request; ``spec`` is None for a job without one. Secrets are plain. Raises Invalid."""
+        ...
+
+    def open(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
+        """The spec of a stored revision with its secret values in plain text."""
+        ...
+
+    def seal(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
+        """The inverse: as the row of ``revision`` may keep it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataChange:
+    """New values of a job's metadata; None keeps what is there, empty goes back to the default."""
+
+    display_name: str | None = None
+    external_id: str | None = None
+    labels: Mapping[str, str] | None = None
+    extra: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWrite:
+    """A request to make or change a job. ``upload`` is set when bytes follow: then the spec is staged.
+
+    ``key`` is for a job that is made. ``image`` is the reference that the request asks for, empty for no wish.
+    ``from_manifest`` names members that it left out and that the archive's blaxel.toml may set. ``revision`` is its
+    ``revision.active``, empty for no wish.
+    """
+
+    key: JobKey
+    workspace: str
+    name: str
+    by: str
+    metadata: MetadataChange
+    editor: SpecEditor
+    upload: NewUpload | None
+    image: str = ""
+    from_manifest: tuple[str, ...] = ()
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A stored revision with its secrets in plain text."""
+
+    id: str
+    spec: JobSpec
+    digest: str
+    from_manifest: Sequence[str]
+
+
+def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
+    """Make a job. Raises AlreadyExists while the name is taken, Invalid for what its spec may not be.
+
+    About fifteen statements, by primary keys and job_name.
+    """
+    taken = jobs.row_of(connection, write.workspace, write.name)
+    if taken is not None:
+        why = " and is being deleted" if taken.state == JobState.DELETING else ""
+        raise AlreadyExists(f"job {write.name!r} exists already in workspace {write.workspace!r}{why}")
+    spec = write.editor.edit(None, uploads.biggest_node_mb(connection))
+    _insert(connection, write, spec, now)
+    row = jobs.row_by_key(connection, write.key)
+    if write.upload is None:
+        _activate(connection, row, write, _imaged(connection, write, spec, None), now)
+    else:
+        _stage(connection, row, write, write.upload, spec, now)
+    return _seen(connection, row, now)
+
+
+def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
+    """Change a job. Raises NotFound, Conflict while it is being deleted, Invalid for what its spec may not become.
+
+    A change that is not a deploy reaches the revision in work too, else its activation would undo it.
+    About twenty statements, by primary keys and job_name.
+    """
+    row = _writable(connection, write.workspace, write.name)
+    if write.revision and write.revision not in {row.active_revision, row.staged_revision}:
+        raise Invalid(
+            f"spec.revision.active is {write.revision!r}; it must be {row.active_revision!r}, the active one, or absent"
+        )
+    _change_metadata(connection, row, write, now)
+    row = jobs.row_by_key(connection, JobKey(row.key))
+    biggest = uploads.biggest_node_mb(connection)
+    active = _opened(connection, row, row.active_revision, write.editor)
+    staged = _opened(connection, row, row.staged_revision, write.editor)
+    base = active or staged
+    spec = write.editor.edit(base.spec if base else None, biggest)
+    if write.upload is not None:
+        _stage(connection, row, write, write.upload, spec, now)
+        return _seen(connection, row, now)
+    if staged is not None:
+        _change_staged(connection, row, write, replace(staged, spec=write.editor.edit(staged.spec, biggest)))
+    if active is not None or staged is None or write.image:
+        _activate(connection, row, write, _imaged(connection, write, spec, active), now, active)
+    return _seen(connection, row, now)
+
+
+def remove(connection: Connection, workspace: str, name: str, *, now: datetime) -> tuple[Job, bool]:
+    """Begin, or go on with, the delete of a job: nothing is deployed, its executions are cancelled by force.
+
+    The job, and whether executions are left to be cancelled: the caller repeats it until none is. Ten statements, and
+    those of up to 200 cancels. Raises NotFound.
+    """
+    row = jobs.row_of(connection, workspace, name)
+    if row is None:
+        raise NotFound(f"no job {name!r} in workspace {workspace!r}")
+    if row.state != JobState.DELETING:
+        _drop_staged(connection, row, now)
+        jobs.move(connection, row, Move(state=JobState.DELETING, message="delete was asked for"), now=now)
+    live = jobs.live_executions(connection, row, CANCEL_BATCH + 1)
+    for key in live[:CANCEL_BATCH]:
+        ledger.cancel_execution(connection, ExecutionKey(key), force=True, now=now)
+    if not live:
+        jobs.settle(connection, JobKey(row.key), now)
+    return _seen(connection, row, now), len(live) > CANCEL_BATCH
+
+
+def unfinished_deletes(connection: Connection) -> list[tuple[str, str]]:
+    """(workspace, name) of the jobs in DELETING: a restart goes on with them. One statement, a scan of the jobs."""
+    rows = connection.execute(select(_JOB.workspace, _JOB.name).where(_JOB.state == JobState.DELETING.value))
+    return [(row.workspace, row.name) for row in rows]
+
+
+def image_digest(connection: Connection, workspace: str, reference: str) -> tuple[str, str]:
+    """The full reference and the digest of ``job/NAME[:TAG]``; no tag, or ``latest``, is the newest one.
+
+    One statement, by primary key. Raises Invalid when the workspace has no such image.
+    """
+    match = IMAGE_REF.fullmatch(reference)
+    if match is None:
+        raise Invalid(f"spec.runtime.image is {reference!r}; it must be job/NAME:TAG, an image built here")
+    table = schema.image.c
+    wanted = [table.workspace == workspace, table.name == match["name"]]
+    if match["tag"] not in {None, LATEST}:
+        wanted.append(table.tag == match["tag"])
+    found = connection.execute(
+        select(table.tag, table.digest).where(*wanted).order_by(table.created_at.desc(), table.tag).limit(1)
+    ).one_or_none()
+    if found is None:
+        raise Invalid(f"spec.runtime.image is {reference!r}; workspace {workspace!r} has no such image")
+    return image_ref(match["name"], found.tag), found.digest
+
+
+def _insert(connection: Connection, write: JobWrite, spec: JobSpec, now: datetime) -> None:
+    metadata = write.metadata
+    connection.execute(
+        insert(schema.job).values(
+            key=write.key,
+            workspace=write.workspace,
+            name=write.name,
+            state=(JobState.DEPLOYING if write.upload is None else JobState.UPLOADING).value,
+            display_name=metadata.display_name or "",
+            external_id=metadata.external_id or "",
+            labels=dict(metadata.labels or {}),
+            enabled=int(spec.enabled),
+            extra={"metadata": dict(metadata.extra), "spec": dict(spec.extra)},
+            created_at=now,
+            created_by=write.by,
+            updated_at=now,
+            updated_by=write.by,
+        )
+    )
+    connection.execute(
+        update(schema.workspace)
+        .where(schema.workspace.c.name == write.workspace)
+        .values(jobs_total=schema.workspace.c.jobs_total + 1)
+    )
+
+
+def _change_metadata(connection: Connection, row: AnyRow, write: JobWrite, now: datetime) -> None:
+    change = write.metadata
+    kept = row.extra.get("metadata", {})
+    connection.execute(
+        update(schema.job)
+        .where(_JOB.key == row.key)
+        .values(
+            display_name=row.display_name if change.display_name is None else change.display_name,
+            external_id=row.external_id if change.external_id is None else change.external_id,
+            labels=row.labels if change.labels is None else dict(change.labels),
+            extra={**row.extra, "metadata": {**kept, **change.extra}},
+            updated_at=now,
+            updated_by=write.by,
+        )
+    )
+
+
+def _opened(connection: Connection, row: AnyRow, revision: str, editor: SpecEditor) -> _Opened | None:
+    if not revision:
+        return None
+    found = connection.execute(
+        select(_REVISION.spec, _REVISION.image_digest, _REVISION.from_manifest).where(
+            _REVISION.job == row.key, _REVISION.id == revision
+        )
+    ).one()
+    spec = specs.decode(found.spec)
+    if revision == row.active_revision:
+        spec = jobs.live_spec(row, spec)
+    opened = editor.open(spec, JobKey(row.key), revision)
+    return _Opened(id=revision, spec=opened, digest=found.image_digest, from_manifest=found.from_manifest)
+
+
+def _imaged(connection: Connection, write: JobWrite, spec: JobSpec, active: _Opened | None) -> tuple[JobSpec, str]:
+    """The spec with its full image reference, and the image's digest. Raises Invalid without an image."""
+    if active is not None and write.image in {"", active.spec.runtime.image}:
+        return spec, active.digest
+    if not write.image:
+        raise Invalid(
+            f"job {write.name!r} has no image: deploy its source (?upload=true), or name one in spec.runtime.image"
+        )
+    reference, digest = image_digest(connection, write.workspace, write.image)
+    return replace(spec, runtime=replace(spec.runtime, image=reference)), digest
+
+
+def _activate(
+    connection: Connection,
+    row: AnyRow,
+    write: JobWrite,
+    wanted: tuple[JobSpec, str],
+    now: datetime,
+    active: _Opened | None = None,
+) -> None:
+    spec, digest = wanted
+    if active is not None and _revisioned(spec) == _revisioned(active.spec):
+        revision = active.id
+        message = "changed without a new revision"
+    else:
+        revision = (write.revision if not row.active_revision else "") or new_revision_id()
+        message = f"revision {revision} is active"
+        sealed = write.editor.seal(spec, JobKey(row.key), revision)
+        new = NewRevision(id=revision, spec=sealed, digest=digest, by=write.by)
+        deploys.add_revision(connection, row, new, now=now)
+    deploys.activate(connection, row, revision, spec, now=now)
+    if not row.staged_revision:
+        row = jobs.row_by_key(connection, JobKey(row.key))
+        deploys.rest(connection, row, message=message, revision=revision, now=now)
+
+
+def _stage(
+    connection: Connection, row: AnyRow, write: JobWrite, upload: NewUpload, spec: JobSpec, now: datetime
+) -> None:
+    """Keep the spec until its source is built; it takes the place of one that waits already."""
+    _drop_staged(connection, row, now)
+    first = write.revision if not row.revisions_total else ""
+    revision = first or new_revision_id()
+    sealed = write.editor.seal(spec, JobKey(row.key), revision)
+    new = NewRevision(id=revision, spec=sealed, digest="", by=write.by, from_manifest=write.from_manifest)
+    deploys.add_revision(connection, row, new, now=now)
+    connection.execute(
+        update(schema.job).where(_JOB.key == row.key).values(staged_revision=revision, building_until=None)
+    )
+    uploads.add(connection, upload, row, revision, now=now)
+    waiting = Move(state=JobState.UPLOADING, message="waiting for the source archive", revision=revision)
+    jobs.move(connection, row, waiting, now=now)
+
+
+def _change_staged(connection: Connection, row: AnyRow, write: JobWrite, staged: _Opened) -> None:
+    sealed = write.editor.seal(staged.spec, JobKey(row.key), staged.id)
+    left_out = [member for member in staged.from_manifest if member in write.from_manifest]
+    connection.execute(
+        update(schema.revision)
+        .where(_REVISION.job == row.key, _REVISION.id == staged.id, _REVISION.image_digest == "")
+        .values(spec=specs.encode(sealed), from_manifest=left_out)
+    )
+
+
+def _drop_staged(connection: Connection, row: AnyRow, now: datetime) -> None:
+    if not row.staged_revision:
+        return
+    build = schema.build.c
+    for key in connection.scalars(
+        select(build.key).where(build.job == row.key, build.revision == row.staged_revision, build.ended_at.is_(None))
+    ).all():
+        ledger.drop_build(connection, BuildKey(key), now=now)
+    deploys.drop_staged(connection, row)
+
+
+def _writable(connection: Connection, workspace: str, name: str) -> AnyRow:
+    row = jobs.row_of(connection, workspace, name)
+    if row is None:
+        raise NotFound(f"no job {name!r} in workspace {workspace!r}")
+    if row.state == JobState.DELETING:
+        raise Conflict(f"job {name!r} is being deleted")
+    return row
+
+
+def _revisioned(spec: JobSpec) -> tuple[object, ...]:
+    """What tasks run, as far as a spec says it: two equal ones need one revision."""
+    extra = {name: value for name, value in spec.extra.items() if name not in jobs.UNREVISIONED}
+    return spec.region, spec.runtime, extra
+
+
+def _seen(connection: Connection, row: AnyRow, now: datetime) -> Job:
+    return jobs.jobs_of(connection, [jobs.row_by_key(connection, JobKey(row.key))], now=now)[0]

@@ -1,0 +1,299 @@
+"""Jobs, their revisions and their events: what may be asked, and the moves of a job's state."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, update
+
+from tidemill.model.ids import JobKey
+from tidemill.model.job import Job, JobEvent, JobSpec
+from tidemill.model.states import ExecutionState, JobState
+from tidemill.store import schema, specs
+from tidemill.store.schema import AnyRow
+
+SHOWN_EVENTS: Final = 20
+KEPT_EVENTS: Final = 100
+# a change of these members of a spec alters nothing of what tasks run: no new revision (docs/wire.md)
+UNREVISIONED: Final = frozenset({"triggers", "policies", "githubRunner", "revision"})
+
+_JOB: Final = schema.job.c
+_COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
+    _JOB.key,
+    _JOB.workspace,
+    _JOB.name,
+    _JOB.state,
+    _JOB.display_name,
+    _JOB.external_id,
+    _JOB.labels,
+    _JOB.enabled,
+    _JOB.extra,
+    _JOB.active_revision,
+    _JOB.staged_revision,
+    _JOB.building_until,
+    _JOB.executions_total,
+    _JOB.revisions_total,
+    _JOB.events_total,
+    _JOB.created_at,
+    _JOB.created_by,
+    _JOB.updated_at,
+    _JOB.updated_by,
+)
+
+
+class JobOrder(StrEnum):
+    CREATED = "created"
+    NAME = "name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """Which jobs of a workspace. ``after`` is the (created_at or name, key) of the last one seen, exclusive.
+
+    Without ``states`` all but TERMINATED ones.
+    """
+
+    workspace: str
+    order: JobOrder = JobOrder.CREATED
+    descending: bool = True
+    after: tuple[datetime | str, int] | None = None
+    states: frozenset[JobState] = frozenset()
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A new state of a job and the event that tells of it."""
+
+    state: JobState
+    message: str
+    revision: str = ""
+
+
+def row_of(connection: Connection, workspace: str, name: str) -> AnyRow | None:
+    """The row of the job that has this name now. One statement, by job_name."""
+    return connection.execute(
+        select(*_COLUMNS).where(_JOB.workspace == workspace, _JOB.name == name, _JOB.terminated_at.is_(None))
+    ).one_or_none()
+
+
+def row_by_key(connection: Connection, key: JobKey) -> AnyRow:
+    """The row of a job that exists. One statement, by primary key."""
+    return connection.execute(select(*_COLUMNS).where(_JOB.key == key)).one()
+
+
+def find(connection: Connection, workspace: str, name: str, *, now: datetime) -> Job | None:
+    """The job of this name as its user sees it. Three statements: job_name, two primary keys."""
+    row = row_of(connection, workspace, name)
+    return None if row is None else jobs_of(connection, [row], now=now)[0]
+
+
+def find_key(connection: Connection, workspace: str, name: str) -> JobKey | None:
+    """Whose executions a path means: the job of this name, else the last one that had it. Two statements at most."""
+    of_name = (_JOB.workspace == workspace, _JOB.name == name)
+    live = connection.scalar(select(_JOB.key).where(*of_name, _JOB.terminated_at.is_(None)))
+    if live is not None:
+        return JobKey(live)
+    last = connection.scalar(select(_JOB.key).where(*of_name).order_by(_JOB.terminated_at.desc()).limit(1))
+    return None if last is None else JobKey(last)
+
+
+def find_page(connection: Connection, page: JobPage, *, now: datetime) -> list[Job]:
+    """Up to ``page.limit`` jobs in order. Three statements, by job_created (by name: a scan of the workspace)."""
+    column: ColumnElement[Any] = _JOB.created_at if page.order is JobOrder.CREATED else _JOB.name
+    wanted = [_JOB.workspace == page.workspace]
+    if page.states:
+        wanted.append(_JOB.state.in_([state.value for state in sorted(page.states)]))
+    else:
+        wanted.append(_JOB.terminated_at.is_(None))
+    if page.after is not None:
+        value, key = page.after
+        beyond = column < value if page.descending else column > value
+        tied = _JOB.key < key if page.descending else _JOB.key > key
+        wanted.append(or_(beyond, and_(column == value, tied)))
+    order = (column.desc(), _JOB.key.desc()) if page.descending else (column.asc(), _JOB.key.asc())
+    rows = connection.execute(select(*_COLUMNS).where(*wanted).order_by(*order).limit(page.limit)).all()
+    return jobs_of(connection, rows, now=now)
+
+
+def jobs_of(connection: Connection, rows: Sequence[AnyRow], *, now: datetime) -> list[Job]:
+    """Rows of jobs with their specs and last events, in the same order. Two statements, by primary keys."""
+    if not rows:
+        return []
+    revisions = _specs(connection, [(row.key, row.active_revision or row.staged_revision) for row in rows])
+    events = _events(connection, [row.key for row in rows])
+    return [_job(row, revisions.get(row.key, JobSpec()), events.get(row.key, ()), now) for row in rows]
+
+
+def revision_spec(connection: Connection, job: JobKey, revision: str) -> JobSpec:
+    """What this revision froze; secret values are sealed. One statement, by primary key. Raises for none: a bug."""
+    table = schema.revision.c
+    document = connection.execute(select(table.spec).where(table.job == job, table.id == revision)).scalar_one()
+    return specs.decode(document)
+
+
+def live_spec(row: AnyRow, spec: JobSpec) -> JobSpec:
+    """The active revision's spec with what the job's own row says of members that need no new revision.
+
+    A job without an active revision shows the staged one as it is.
+    """
+    if not row.active_revision:
+        return spec
+    kept: Mapping[str, object] = row.extra.get("spec", {})
+    return replace(spec, enabled=bool(row.enabled), extra=kept)
+
+
+def move(connection: Connection, row: AnyRow, to: Move, *, now: datetime) -> None:
+    """Change the state from the one that ``row`` was read with, and tell of it. Three or four statements.
+
+    The row was read in this unit and units run one after the other: a row that does not match is a bug.
+    """
+    number = connection.execute(
+        update(schema.job)
+        .where(_JOB.key == row.key, _JOB.state.in_(_before(to.state)))
+        .values(state=to.state.value, events_total=_JOB.events_total + 1, updated_at=now)
+        .returning(_JOB.events_total)
+    ).scalar_one()
+    _add_event(connection, JobKey(row.key), number, to, now)
+
+
+def tell(connection: Connection, job: JobKey, event: Move, *, now: datetime) -> None:
+    """An event that moves nothing. Two or three statements."""
+    number = connection.execute(
+        update(schema.job)
+        .where(_JOB.key == job)
+        .values(events_total=_JOB.events_total + 1)
+        .returning(_JOB.events_total)
+    ).scalar_one()
+    _add_event(connection, job, number, event, now)
+
+
+def has_live_executions(connection: Connection, job: JobKey, workspace: str) -> bool:
+    """One statement, by execution_live."""
+    execution = schema.execution.c
+    live = exists().where(execution.workspace == workspace, execution.job == job, execution.completed_at.is_(None))
+    return bool(connection.scalar(select(live)))
+
+
+def resting(connection: Connection, row: AnyRow, *, enabled: bool) -> JobState:
+    """The state of a job with an active revision and nothing under way. One statement at most."""
+    if enabled:
+        return JobState.DEPLOYED
+    busy = has_live_executions(connection, JobKey(row.key), row.workspace)
+    return JobState.DEACTIVATING if busy else JobState.DEACTIVATED
+
+
+def settle(connection: Connection, job: JobKey, now: datetime) -> None:
+    """After an execution has ended: DELETING to TERMINATED, DEACTIVATING to DEACTIVATED when none is live.
+
+    One statement when there is nothing to do.
+    """
+    row = connection.execute(
+        select(*_COLUMNS).where(_JOB.key == job, _JOB.state.in_([JobState.DELETING.value, JobState.DEACTIVATING.value]))
+    ).one_or_none()
+    if row is None or has_live_executions(connection, job, row.workspace):
+        return
+    if row.state == JobState.DEACTIVATING:
+        move(connection, row, Move(state=JobState.DEACTIVATED, message="the last execution has ended"), now=now)
+        return
+    move(connection, row, Move(state=JobState.TERMINATED, message="deleted"), now=now)
+    connection.execute(update(schema.job).where(_JOB.key == job).values(terminated_at=now))
+    connection.execute(
+        update(schema.workspace)
+        .where(schema.workspace.c.name == row.workspace)
+        .values(jobs_total=schema.workspace.c.jobs_total - 1)
+    )
+
+
+def live_executions(connection: Connection, row: AnyRow, limit: int) -> list[int]:
+    """Keys of executions of the job that have not ended and are not being cancelled by force, at most ``limit``."""
+    execution = schema.execution.c
+    return list(
+        connection.scalars(
+            select(execution.key)
+            .where(
+                execution.workspace == row.workspace,
+                execution.job == row.key,
+                execution.completed_at.is_(None),
+                or_(execution.state != ExecutionState.CANCELLING.value, execution.force == 0),
+            )
+            .limit(limit)
+        )
+    )
+
+
+def _before(state: JobState) -> list[str]:
+    """From where a job may come to ``state``: from anywhere but the end, and nothing but the end follows DELETING."""
+    if state is JobState.TERMINATED:
+        return [JobState.DELETING.value]
+    ends = {JobState.TERMINATED, JobState.DELETING}
+    return [other.value for other in JobState if other not in ends]
+
+
+def _add_event(connection: Connection, job: JobKey, number: int, event: Move, now: datetime) -> None:
+    table = schema.job_event
+    connection.execute(
+        insert(table).values(
+            job=job,
+            number=number,
+            at=now,
+            type="deployment",
+            status=event.state.value,
+            message=event.message,
+            revision=event.revision,
+        )
+    )
+    if number > KEPT_EVENTS:
+        connection.execute(delete(table).where(table.c.job == job, table.c.number <= number - KEPT_EVENTS))
+
+
+def _specs(connection: Connection, wanted: Iterable[tuple[int, str]]) -> dict[int, JobSpec]:
+    table = schema.revision.c
+    pairs = [and_(table.job == job, table.id == revision) for job, revision in wanted if revision]
+    if not pairs:
+        return {}
+    rows = connection.execute(select(table.job, table.spec).where(or_(*pairs)))
+    return {row.job: specs.decode(row.spec) for row in rows}
+
+
+def _events(connection: Connection, jobs: Sequence[int]) -> dict[int, tuple[JobEvent, ...]]:
+    """The last events of each job, oldest first."""
+    table = schema.job_event.c
+    rows = connection.execute(
+        select(table.job, table.at, table.type, table.status, table.message, table.revision)
+        .join(schema.job, _JOB.key == table.job)
+        .where(table.job.in_(jobs), table.number > _JOB.events_total - SHOWN_EVENTS)
+        .order_by(table.job, table.number)
+    )
+    found: dict[int, list[JobEvent]] = {}
+    for row in rows:
+        event = JobEvent(at=row.at, type=row.type, status=row.status, message=row.message, revision=row.revision)
+        found.setdefault(row.job, []).append(event)
+    return {job: tuple(events) for job, events in found.items()}
+
+
+def _job(row: AnyRow, spec: JobSpec, events: tuple[JobEvent, ...], now: datetime) -> Job:
+    state = JobState(row.state)
+    held = row.building_until is not None and now < row.building_until
+    if held and state in {JobState.DEPLOYING, JobState.DEPLOYED, JobState.FAILED}:
+        state = JobState.BUILDING
+    return Job(
+        key=JobKey(row.key),
+        workspace=row.workspace,
+        name=row.name,
+        display_name=row.display_name,
+        external_id=row.external_id,
+        labels=row.labels,
+        extra=row.extra.get("metadata", {}),
+        state=state,
+        spec=live_spec(row, spec),
+        active_revision=row.active_revision,
+        staged_revision=row.staged_revision,
+        events=events,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        updated_at=row.updated_at,
+        updated_by=row.updated_by,
+    )

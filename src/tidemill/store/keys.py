@@ -1,0 +1,19 @@
+"""Many composite keys in one statement: a list of pairs, as one parameter, is a table to join with."""
+
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import Integer, bindparam, func
+
+PAIRS: Final = func.json_each(bindparam("pairs")).table_valued("value")
+"""Goes first in the FROM, so that each pair is one look-up in an index: SQLite reads all of a table to find
+``(a, b) IN (VALUES …)``."""
+# typed, so that numbers are compared with numbers
+FIRST: Final = func.json_extract(PAIRS.c.value, "$[0]", type_=Integer)
+SECOND: Final = func.json_extract(PAIRS.c.value, "$[1]", type_=Integer)
+
+
+def pairs(keys: Iterable[tuple[int, int]]) -> str:
+    """The value of the parameter ``pairs``."""
+    return json.dumps(list(keys))

@@ -1,0 +1,382 @@
+"""What the scheduler looks at: a window of what may be decided now, and what leases are made of.
+
+Its size follows what runs and what is free, never what waits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from tidemill.model.execution import LOST_ALONE_AFTER
+from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
+from tidemill.model.states import BuildState, ExecutionState, TaskState
+from tidemill.store import schema
+from tidemill.store.ledger_claim import live_executions
+from tidemill.store.schema import AnyRow
+
+PROMOTED_AT_ONCE: Final = 100
+
+_EXECUTION: Final = schema.execution.c
+_ATTEMPT: Final = schema.attempt.c
+_TASK: Final = schema.task.c
+_BUILD: Final = schema.build.c
+_WORKSPACE: Final = schema.workspace.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveAttempt:
+    """An attempt on record that has not ended. ``cancel_sent``: its node was told to end it."""
+
+    attempt: AttemptId
+    node: NodeId
+    workspace: str
+    memory_mb: int
+    alone: bool
+    cancel_sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A task that waits to run again from ``not_before`` on."""
+
+    index: int
+    not_before: datetime
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimable:
+    """An execution that may run more: ``unclaimed`` tasks without a row, and ``retries``, soonest first (a window)."""
+
+    key: ExecutionKey
+    workspace: str
+    job: JobKey
+    memory_mb: int
+    parallelism: int
+    unclaimed: int
+    served_at: datetime
+    retries: tuple[Retry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """The oldest queued executions of one job, oldest first."""
+
+    workspace: str
+    job: JobKey
+    keys: tuple[ExecutionKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingBuild:
+    key: BuildKey
+    memory_mb: int
+    not_before: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One consistent look. ``task_caps`` has the workspaces with a limit, ``promotable`` those with room and a queue.
+
+    ``doomed`` are live attempts whose node has not been told yet to end them.
+    """
+
+    live: tuple[LiveAttempt, ...]
+    claimable: tuple[Claimable, ...]
+    builds: tuple[PendingBuild, ...]
+    queued: tuple[Queued, ...]
+    promotable: Mapping[str, int]
+    task_caps: Mapping[str, int]
+    doomed: tuple[LiveAttempt, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionFacts:
+    """What leases of one execution have in common."""
+
+    key: ExecutionKey
+    id: str
+    workspace: str
+    job: JobKey
+    job_name: str
+    revision: str
+    image_digest: str
+    input_set: InputSetKey
+    env_sealed: str
+    memory_mb: int
+    timeout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildFacts:
+    """What a build's lease is made of."""
+
+    key: BuildKey
+    job: JobKey
+    source_digest: str
+    memory_mb: int
+    timeout_s: int
+
+
+_LIVE: Final = select(
+    _ATTEMPT.kind,
+    _ATTEMPT.owner,
+    _ATTEMPT.idx,
+    _ATTEMPT.number,
+    _ATTEMPT.node,
+    _ATTEMPT.workspace,
+    _ATTEMPT.memory_mb,
+    _ATTEMPT.alone,
+    _ATTEMPT.cancel_sent_at,
+).where(_ATTEMPT.ended_at.is_(None))
+
+_MORE: Final = (
+    select(
+        _EXECUTION.key,
+        _EXECUTION.workspace,
+        _EXECUTION.job,
+        _EXECUTION.memory_mb,
+        _EXECUTION.parallelism,
+        (_EXECUTION.total - _EXECUTION.next_index).label("unclaimed"),
+        _EXECUTION.waiting,
+        _EXECUTION.served_at,
+    )
+    .select_from(schema.workspace)
+    .join(schema.execution, _EXECUTION.workspace == _WORKSPACE.name)
+    .where(
+        _EXECUTION.state.in_([ExecutionState.PENDING.value, ExecutionState.RUNNING.value]),
+        _EXECUTION.completed_at.is_(None),
+        (_EXECUTION.next_index < _EXECUTION.total) | (_EXECUTION.waiting > 0),
+    )
+    .order_by(_EXECUTION.served_at, _EXECUTION.key)
+)
+
+_PENDING_BUILDS: Final = (
+    select(_BUILD.key, _BUILD.memory_mb, _BUILD.not_before, _BUILD.created_at)
+    .where(_BUILD.state == BuildState.PENDING.value, _BUILD.ended_at.is_(None))
+    .order_by(_BUILD.created_at)
+)
+
+_WITH_QUEUE: Final = select(
+    _WORKSPACE.name, (_WORKSPACE.max_parallel_executions - live_executions(_WORKSPACE.name)).label("room")
+).where(
+    select(_EXECUTION.key)
+    .where(
+        _EXECUTION.workspace == _WORKSPACE.name,
+        _EXECUTION.state == ExecutionState.QUEUED.value,
+        _EXECUTION.completed_at.is_(None),
+    )
+    .exists()
+)
+
+_FORCED: Final = (
+    select(_EXECUTION.key)
+    .select_from(schema.workspace)
+    .join(schema.execution, _EXECUTION.workspace == _WORKSPACE.name)
+    .where(
+        _EXECUTION.state == ExecutionState.CANCELLING.value,
+        _EXECUTION.completed_at.is_(None),
+        _EXECUTION.force == 1,
+    )
+)
+
+_TASK_CAPS: Final = select(_WORKSPACE.name, _WORKSPACE.max_concurrent_tasks).where(
+    _WORKSPACE.max_concurrent_tasks.is_not(None)
+)
+
+
+def look(connection: Connection, *, window: int) -> View:
+    """What may be decided now, with room for at most ``window`` more attempts.
+
+    Seven statements, one more for each execution that has tasks waiting for a retry, and one or two for each workspace
+    with a queue and room; by attempt_live, execution_live, task_waiting, build_open and execution_queued.
+    """
+    live = live_attempts(connection)
+    caps = connection.execute(_TASK_CAPS).all()
+    promotable = _promotable(connection)
+    return View(
+        live=live,
+        claimable=_claimable(connection, live, window) if window > 0 else (),
+        builds=_builds(connection),
+        queued=tuple(queue for name, room in promotable.items() for queue in _queued(connection, name, room)),
+        promotable=promotable,
+        task_caps={row.name: row.max_concurrent_tasks for row in caps},
+        doomed=_doomed(connection, live),
+    )
+
+
+def live_attempts(connection: Connection) -> tuple[LiveAttempt, ...]:
+    """Every attempt on record that has not ended. One statement, by attempt_live alone."""
+    rows = connection.execute(_LIVE)
+    return tuple(
+        LiveAttempt(
+            attempt=AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number),
+            node=NodeId(row.node),
+            workspace=row.workspace,
+            memory_mb=row.memory_mb,
+            alone=bool(row.alone),
+            cancel_sent=row.cancel_sent_at is not None,
+        )
+        for row in rows
+    )
+
+
+def unclaimable(connection: Connection, attempts: Sequence[AttemptId]) -> frozenset[AttemptId]:
+    """Those of ``attempts`` whose owner wants no new start: an execution being cancelled, a build dropped.
+
+    Two statements, by primary keys.
+    """
+    tasks = {attempt.owner for attempt in attempts if attempt.kind is OwnerKind.TASK}
+    builds = {attempt.owner for attempt in attempts if attempt.kind is OwnerKind.BUILD}
+    closing = connection.scalars(
+        select(_EXECUTION.key).where(_EXECUTION.key.in_(tasks), _EXECUTION.state == ExecutionState.CANCELLING.value)
+    )
+    dropped = connection.scalars(select(_BUILD.key).where(_BUILD.key.in_(builds), _BUILD.ended_at.is_not(None)))
+    closed = {(OwnerKind.TASK, key) for key in closing} | {(OwnerKind.BUILD, key) for key in dropped}
+    return frozenset(attempt for attempt in attempts if (attempt.kind, attempt.owner) in closed)
+
+
+def execution_facts(connection: Connection, keys: Sequence[int]) -> dict[int, ExecutionFacts]:
+    """What leases of these executions need. One statement, by primary keys."""
+    rows = connection.execute(
+        select(
+            _EXECUTION.key,
+            _EXECUTION.id,
+            _EXECUTION.workspace,
+            _EXECUTION.job,
+            schema.job.c.name.label("job_name"),
+            _EXECUTION.revision,
+            _EXECUTION.image_digest,
+            _EXECUTION.input_set,
+            _EXECUTION.env_sealed,
+            _EXECUTION.memory_mb,
+            _EXECUTION.timeout_s,
+        )
+        .join(schema.job, schema.job.c.key == _EXECUTION.job)
+        .where(_EXECUTION.key.in_(keys))
+    )
+    return {
+        row.key: ExecutionFacts(
+            key=ExecutionKey(row.key),
+            id=row.id,
+            workspace=row.workspace,
+            job=JobKey(row.job),
+            job_name=row.job_name,
+            revision=row.revision,
+            image_digest=row.image_digest,
+            input_set=InputSetKey(row.input_set),
+            env_sealed=row.env_sealed,
+            memory_mb=row.memory_mb,
+            timeout_s=row.timeout_s,
+        )
+        for row in rows
+    }
+
+
+def build_facts(connection: Connection, keys: Sequence[int]) -> dict[int, BuildFacts]:
+    """What leases of these builds need. One statement, by primary keys."""
+    rows = connection.execute(
+        select(_BUILD.key, _BUILD.job, _BUILD.source_digest, _BUILD.memory_mb, _BUILD.timeout_s).where(
+            _BUILD.key.in_(keys)
+        )
+    )
+    return {
+        row.key: BuildFacts(
+            key=BuildKey(row.key),
+            job=JobKey(row.job),
+            source_digest=row.source_digest,
+            memory_mb=row.memory_mb,
+            timeout_s=row.timeout_s,
+        )
+        for row in rows
+    }
+
+
+def _claimable(connection: Connection, live: Sequence[LiveAttempt], window: int) -> tuple[Claimable, ...]:
+    """A workspace's quota bounds how many there are: the others are queued."""
+    running: dict[int, int] = {}
+    for attempt in live:
+        running[attempt.attempt.owner] = running.get(attempt.attempt.owner, 0) + 1
+    rows = connection.execute(_MORE).all()
+    found = []
+    for row in rows:
+        room = min(row.parallelism - running.get(row.key, 0), window)
+        if room > 0:
+            found.append(_one_claimable(connection, row, room))
+    return tuple(found)
+
+
+def _one_claimable(connection: Connection, row: AnyRow, room: int) -> Claimable:
+    retries: tuple[Retry, ...] = ()
+    if row.waiting > 0:
+        waiting = connection.execute(
+            select(_TASK.idx, _TASK.not_before, _TASK.lost_in_row)
+            .where(_TASK.execution == row.key, _TASK.state == TaskState.PENDING.value)
+            .order_by(_TASK.not_before)
+            .limit(room)
+        )
+        retries = tuple(
+            Retry(index=task.idx, not_before=task.not_before, alone=task.lost_in_row >= LOST_ALONE_AFTER)
+            for task in waiting
+        )
+    return Claimable(
+        key=ExecutionKey(row.key),
+        workspace=row.workspace,
+        job=JobKey(row.job),
+        memory_mb=row.memory_mb,
+        parallelism=row.parallelism,
+        unclaimed=row.unclaimed,
+        served_at=row.served_at,
+        retries=retries,
+    )
+
+
+def _builds(connection: Connection) -> tuple[PendingBuild, ...]:
+    rows = connection.execute(_PENDING_BUILDS)
+    return tuple(
+        PendingBuild(
+            key=BuildKey(row.key), memory_mb=row.memory_mb, not_before=row.not_before, created_at=row.created_at
+        )
+        for row in rows
+    )
+
+
+def _promotable(connection: Connection) -> dict[str, int]:
+    """Workspaces that have queued executions and room for more."""
+    rows = connection.execute(_WITH_QUEUE)
+    return {row.name: row.room for row in rows if row.room > 0}
+
+
+def _queued(connection: Connection, workspace: str, room: int) -> list[Queued]:
+    """The heads of the queue of every job: as many of each as there is room. Two statements and one per job."""
+    room = min(room, PROMOTED_AT_ONCE)
+    queued = (_EXECUTION.workspace == workspace, _EXECUTION.state == "queued")
+    jobs = connection.scalars(select(_EXECUTION.job).where(*queued).distinct()).all()
+    found = []
+    for job in jobs:
+        keys = connection.scalars(
+            select(_EXECUTION.key).where(*queued, _EXECUTION.job == job).order_by(_EXECUTION.created_at).limit(room)
+        )
+        found.append(Queued(workspace=workspace, job=JobKey(job), keys=tuple(ExecutionKey(key) for key in keys)))
+    return found
+
+
+def _doomed(connection: Connection, live: Sequence[LiveAttempt]) -> tuple[LiveAttempt, ...]:
+    """Live attempts not told yet, of executions that are cancelled by force and of builds that were dropped."""
+    forced = connection.scalars(_FORCED).all()
+    builds = [attempt.attempt.owner for attempt in live if attempt.attempt.kind is OwnerKind.BUILD]
+    dropped = (
+        connection.scalars(select(_BUILD.key).where(_BUILD.key.in_(builds), _BUILD.ended_at.is_not(None))).all()
+        if builds
+        else ()
+    )
+    owners = {(OwnerKind.TASK, key) for key in forced} | {(OwnerKind.BUILD, key) for key in dropped}
+    return tuple(
+        attempt
+        for attempt in live
+        if not attempt.cancel_sent and (attempt.attempt.kind, attempt.attempt.owner) in owners
+    )

@@ -1,0 +1,376 @@
+"""The scheduler as it is, on a store as it is, over a fake engine and a clock that only moves when told."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, insert, select
+
+from tidemill.blobs import Blobs
+from tidemill.blobs.logfiles import LogFiles
+from tidemill.engine.fake import FakeEngine, Play, Script
+from tidemill.model.errors import EngineUnavailable
+from tidemill.model.execution import Stats
+from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
+from tidemill.model.job import JobSpec, Runtime
+from tidemill.model.lease import Lease, NodeInfo, Position
+from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
+from tidemill.scheduler.collect import collect
+from tidemill.scheduler.parts import Parts
+from tidemill.scheduler.policy import SchedulerPolicy
+from tidemill.scheduler.tick import Ticker
+from tidemill.secrets import KeyRing
+from tidemill.store import check, executions, inputs, ledger, nodes, schema, specs
+from tidemill.store.database import Database
+from tidemill.store.executions import NewExecution
+from tidemill.store.inputs import NewInputs
+from tidemill.store.ledger import Counters, stats_of
+
+WORKSPACE: Final = "main"
+REVISION: Final = "rev-1"
+DIGEST: Final = "d" * 64
+BEGINNING: Final = datetime(2026, 6, 1, tzinfo=UTC)
+NODE: Final = NodeInfo(id=NodeId("n1"), region="local", memory_mb=8_000, slots=4, incarnation="n1-1")
+
+
+@dataclass(slots=True)
+class Clock:
+    """A time that moves when told."""
+
+    now: datetime = BEGINNING
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
+    def move(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A job and the executions wanted of it. ``memory_mb`` is a task's."""
+
+    workspace: str = WORKSPACE
+    job: str = "etl"
+    tasks: int = 1
+    parallelism: int = 10
+    max_retries: int = 0
+    memory_mb: int = 100
+    timeout_s: int = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """A task's row as a test sees it."""
+
+    state: TaskState
+    attempt: int
+    charged: int
+    lost_in_row: int
+    reason: str | None
+    not_before: datetime | None
+
+
+class Scripts:
+    """What attempts do: a default, and exceptions by (task index, attempt number)."""
+
+    def __init__(self, default: Play | None = None) -> None:
+        self.default = default or Play(seconds=1.0)
+        self.plays: dict[tuple[int, int], Play] = {}
+
+    def __call__(self, lease: Lease) -> Play:
+        return self.plays.get((lease.attempt.index, lease.attempt.number), self.default)
+
+
+class Sim:
+    """A server without threads. A test moves the clock and calls ``tick``; nothing else happens by itself."""
+
+    def __init__(
+        self, folder: Path, *, script: Script | None = None, infos: Sequence[NodeInfo] = (NODE,), seed: int = 1
+    ) -> None:
+        """Open, or make, a store in ``folder``."""
+        self.clock = Clock()
+        self.scripts = Scripts()
+        self.infos = infos
+        self.database = Database(folder / "tidemill.db")
+        self.engine = FakeEngine(infos, script or self.scripts, clock=self.clock.seconds)
+        self.blobs = Blobs(folder / "blobs")
+        self.logfiles = LogFiles(folder / "logs")
+        self.policy = SchedulerPolicy(task_url="http://sim/v0", run_url="http://sim")
+        self.keyring = KeyRing.generate()
+        self._random = random.Random(seed)  # noqa: S311 - a test's dice, thrown the same way each time
+        self._keys = 1_000
+        self.ticker = self._new_ticker()
+
+    @property
+    def parts(self) -> Parts:
+        """Like a server's, with dice that fall the same way each time."""
+        return Parts(
+            database=self.database,
+            engine=self.engine,
+            keyring=self.keyring,
+            blobs=self.blobs,
+            logfiles=self.logfiles,
+            policy=self.policy,
+            jitter=self._random.random,
+        )
+
+    def close(self) -> None:
+        self.database.close()
+
+    def reset(self, script: Script | None = None) -> None:
+        """Everything from the beginning, in the same file: far quicker than another one."""
+        self.database.write(_empty)
+        self.clock.now = BEGINNING
+        self.scripts.plays.clear()
+        self.engine = FakeEngine(self.infos, script or self.scripts, clock=self.clock.seconds)
+        self.ticker = self._new_ticker()
+
+    def restart(self) -> None:
+        """The server dies and comes back: all that it knew was the store's."""
+        self.ticker = self._new_ticker()
+
+    # what users do
+
+    def workspace(self, name: str = WORKSPACE, *, executions_at_once: int = 100, tasks: int | None = None) -> None:
+        """Make the workspace."""
+        self.database.write(
+            lambda connection: connection.execute(
+                insert(schema.workspace).values(
+                    name=name,
+                    display_name=name,
+                    created_at=self.clock.now,
+                    max_parallel_executions=executions_at_once,
+                    max_concurrent_tasks=tasks,
+                )
+            )
+        )
+
+    def submit(self, given: Given) -> ExecutionKey:
+        """Make an execution, and before it the job and the workspace if they are missing."""
+        key, inputs_key = ExecutionKey(self._key()), InputSetKey(self._key())
+        new = NewExecution(
+            key=key,
+            id=f"execution-{key}",
+            workspace=given.workspace,
+            job=given.job,
+            request_id=f"request-{key}",
+            aliases=(f"request-{key}",),
+            digest="0" * 64,
+            memory_mb=given.memory_mb,
+        )
+        stored = NewInputs(key=inputs_key, workspace=given.workspace, total=given.tasks, size_bytes=0)
+        chunks = list(inputs.encode(b'{"index":%d}' % index for index in range(given.tasks)))
+        self._make(given)
+
+        def create(connection: Connection) -> None:
+            inputs.add(connection, stored, chunks, now=self.clock.now)
+            executions.create(connection, new, stored, (), now=self.clock.now)
+
+        self.database.write(create)
+        return key
+
+    def cancel(self, key: ExecutionKey, *, force: bool = False) -> ExecutionState:
+        """As DELETE of an execution does."""
+        return self.database.write(
+            lambda connection: ledger.cancel_execution(connection, key, force=force, now=self.clock.now)
+        )
+
+    def upload(self, job: str = "built", memory_mb: int = 100) -> BuildKey:
+        """A job that waits for a build, and the build."""
+        key, build = self._key(), BuildKey(self._key())
+        self.database.write(lambda connection: _insert_build(connection, key, job, build, memory_mb, self.clock.now))
+        return build
+
+    # what time does
+
+    def move(self, seconds: float) -> None:
+        """Let time pass; processes end meanwhile, the scheduler does not look."""
+        self.clock.move(seconds)
+
+    def hear(self, node: NodeId = NODE.id) -> None:
+        """Read and commit what a node reports. Raises EngineUnavailable."""
+        after = self.position(node)
+        batch = self.engine.events(node, after, 0)
+        self.ticker.settle(node, batch, self.clock.now)
+        if batch.log_head:
+            while collect(self.parts, node):
+                pass
+
+    def tick(self) -> datetime:
+        """One pass of the scheduler over all nodes that answer."""
+        for info in self.infos:
+            if info.id in self.ticker.nodes:
+                self._try(lambda node=info.id: self.hear(node))  # type: ignore[misc]  # bound to this turn
+        return self.ticker.tick(self.clock.now)
+
+    def run(self, *, passes: int = 10_000) -> None:
+        """Tick, moving the clock to whatever comes next, until nothing is left to do."""
+        for _ in range(passes):
+            due = self.tick()
+            if self.at_rest():
+                return
+            end = self.engine.next_end()
+            ahead = [due.timestamp(), *([] if end is None else [end])]
+            self.clock.move(max(0.001, min(ahead) - self.clock.seconds()))
+        raise AssertionError(f"not at rest after {passes} passes: {self.violations(at_rest=True)[:5]}")
+
+    # what a test looks at
+
+    def position(self, node: NodeId = NODE.id) -> Position:
+        return self.database.read(lambda connection: nodes.read_up_to(connection, node)).events
+
+    def at_rest(self) -> bool:
+        return not self.violations(at_rest=True)
+
+    def violations(self, *, at_rest: bool = False) -> list[str]:
+        """Broken invariants of the ledger; with ``at_rest`` what has not ended counts as one."""
+        return self.database.read(lambda connection: check.violations(connection, at_rest=at_rest))
+
+    def state(self, key: ExecutionKey) -> ExecutionState:
+        column = schema.execution.c
+        query = select(column.state).where(column.key == key)
+        return ExecutionState(self.database.read(lambda connection: connection.execute(query).scalar_one()))
+
+    def stats(self, key: ExecutionKey) -> Stats:
+        column = schema.execution.c
+        row = self.database.read(
+            lambda connection: connection.execute(
+                select(
+                    column.state,
+                    column.total,
+                    column.running,
+                    column.succeeded,
+                    column.failed,
+                    column.cancelled,
+                    column.retried,
+                ).where(column.key == key)
+            ).one()
+        )
+        counts: Mapping[str, int] = {name: value for name, value in row._asdict().items() if name != "state"}
+        return stats_of(ExecutionState(row.state), Counters(**counts))
+
+    def task(self, key: ExecutionKey, index: int = 0) -> TaskRow | None:
+        """The task's row, if it has one."""
+        column = schema.task.c
+        row = self.database.read(
+            lambda connection: connection.execute(
+                select(
+                    column.state,
+                    column.attempt,
+                    column.charged,
+                    column.lost_in_row,
+                    column.reason,
+                    column.not_before,
+                ).where(column.execution == key, column.idx == index)
+            ).one_or_none()
+        )
+        if row is None:
+            return None
+        return replace(TaskRow(**row._asdict()), state=TaskState(row.state))
+
+    def live(self) -> list[AttemptId]:
+        """Attempts that the store calls live, in order."""
+        column = schema.attempt.c
+        rows = self.database.read(
+            lambda connection: connection.execute(
+                select(column.kind, column.owner, column.idx, column.number).where(column.ended_at.is_(None))
+            ).all()
+        )
+        return sorted(AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number) for row in rows)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except EngineUnavailable:
+            return
+
+    def _new_ticker(self) -> Ticker:
+        return Ticker(self.parts, now=self.clock.now)
+
+    def _key(self) -> int:
+        self._keys += 1
+        return self._keys
+
+    def _make(self, given: Given) -> None:
+        key = self._key()
+        self.database.write(lambda connection: _insert_job(connection, key, given, self.clock.now))
+
+
+def _empty(connection: Connection) -> None:
+    for table in reversed(schema.metadata.sorted_tables):
+        connection.execute(table.delete())
+
+
+def _insert_workspace(connection: Connection, name: str, now: datetime) -> None:
+    if connection.scalar(select(schema.workspace.c.name).where(schema.workspace.c.name == name)) is None:
+        connection.execute(
+            insert(schema.workspace).values(name=name, display_name=name, created_at=now, max_parallel_executions=100)
+        )
+
+
+def _insert_job(connection: Connection, key: int, given: Given, now: datetime) -> None:
+    """The job as deployed, or the new settings of the one that is there."""
+    _insert_workspace(connection, given.workspace, now)
+    job = schema.job.c
+    there = connection.scalar(select(job.key).where(job.workspace == given.workspace, job.name == given.job))
+    runtime = Runtime(
+        image=f"job/{given.job}:tag",
+        memory_mb=given.memory_mb,
+        timeout_s=given.timeout_s,
+        max_retries=given.max_retries,
+        max_concurrent_tasks=given.parallelism,
+    )
+    spec = specs.encode(JobSpec(runtime=runtime))
+    if there is not None:
+        revision = schema.revision
+        connection.execute(revision.update().where(revision.c.job == there).values(spec=spec))
+        return
+    connection.execute(
+        insert(schema.job).values(**_job_values(key, given.workspace, given.job, now), active_revision=REVISION)
+    )
+    connection.execute(insert(schema.revision).values(**_revision_values(key, spec, now), image_digest=DIGEST))
+
+
+def _insert_build(connection: Connection, key: int, job: str, build: BuildKey, memory_mb: int, now: datetime) -> None:
+    _insert_workspace(connection, WORKSPACE, now)
+    values = {**_job_values(key, WORKSPACE, job, now), "state": JobState.BUILDING.value, "staged_revision": REVISION}
+    connection.execute(insert(schema.job).values(**values))
+    connection.execute(insert(schema.revision).values(**_revision_values(key, specs.encode(JobSpec()), now)))
+    connection.execute(
+        insert(schema.build).values(
+            key=build,
+            workspace=WORKSPACE,
+            job=key,
+            revision=REVISION,
+            source_digest=DIGEST,
+            state=BuildState.PENDING.value,
+            memory_mb=memory_mb,
+            timeout_s=600,
+            created_at=now,
+        )
+    )
+
+
+def _job_values(key: int, workspace: str, name: str, now: datetime) -> dict[str, object]:
+    return {
+        "key": JobKey(key),
+        "workspace": workspace,
+        "name": name,
+        "state": JobState.DEPLOYED.value,
+        "display_name": name,
+        "external_id": "",
+        "labels": {},
+        "revisions_total": 1,
+        "created_at": now,
+        "created_by": "sim",
+        "updated_at": now,
+        "updated_by": "sim",
+    }
+
+
+def _revision_values(key: int, spec: Mapping[str, object], now: datetime) -> dict[str, object]:
+    return {"job": key, "id": REVISION, "number": 1, "spec": spec, "created_at": now, "created_by": "sim"}
