@@ -24,7 +24,7 @@ def fresh(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for a module's tests."""
-    yield from running(Server(tmp_path_factory.mktemp("tidemill") / "data"))
+    yield from running(Server(tmp_path_factory.mktemp("tidemill") / "data", {"TIDEMILL_KILL_GRACE_S": "1"}))
 
 
 def running(server: Server) -> Iterator[Server]:

@@ -117,7 +117,7 @@ def test_a_build_that_fails_says_why_and_leaves_the_old_revision_serving(
     shell.cli("deploy", str(broken), code=1)
     with shell.http() as http:
         job = http.get("/jobs/shell").json()
-        assert job["status"] == "DEPLOYED"  # the staged spec is dropped, the old revision serves on
+        assert job["status"] == "FAILED"  # the staged spec is dropped, the old revision serves on
         assert any(event["status"] == "FAILED" for event in job["events"])
         assert http.post("/jobs/shell/executions", json={"tasks": [{"name": "still"}]}).status_code == 200
 

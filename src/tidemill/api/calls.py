@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 FIRST_VERSION: Final = "2026-04-16"
 PAGED_VERSION: Final = "2026-04-28"
-VERSIONS: Final = (FIRST_VERSION, "2026-04-20", PAGED_VERSION)
+# the last one is what blaxel 0.4.24 sends; it changed answers about images only
+VERSIONS: Final = (FIRST_VERSION, "2026-04-20", PAGED_VERSION, "2026-09-22")
 UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 
 _THREADS: Final = 64
