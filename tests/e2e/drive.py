@@ -48,7 +48,7 @@ class Server:
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: text for name, text in os.environ.items() if not name.startswith(("BL_", "TIDEMILL_"))}
-        return clean | {"TIDEMILL_DATA_DIR": str(self.data)} | self.settings
+        return clean | {"TIDEMILL_DATA_DIR": str(self.data), **self.settings}
 
     def start(self) -> None:
         with (self.data.parent / "server.log").open("ab") as log:

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -31,11 +32,18 @@ PY
 """
 
 
-def execution(server: Server, job: str, execution_id: str) -> Mapping[str, Mapping[str, int]]:
+class Execution(TypedDict):
+    """What these tests read of an execution."""
+
+    status: str
+    stats: dict[str, int]
+
+
+def execution(server: Server, job: str, execution_id: str) -> Execution:
     with server.http() as http:
         answer = http.get(f"/jobs/{job}/executions/{execution_id}")
         assert answer.status_code == 200, answer.text
-        found: Mapping[str, Mapping[str, int]] = answer.json()
+        found: Execution = answer.json()
         return found
 
 
@@ -49,6 +57,16 @@ def start(server: Server, job: str, tasks: int, seconds: float) -> str:
 
 def ended(server: Server, job: str, execution_id: str) -> Callable[[], bool]:
     return lambda: execution(server, job, execution_id)["status"] in {"succeeded", "failed", "cancelled"}
+
+
+def more_than(server: Server, job: str, execution_id: str, done: int) -> Callable[[], int]:
+    """How many tasks have succeeded, once that is more than ``done``; 0 until then."""
+
+    def look() -> int:
+        now = execution(server, job, execution_id)["stats"]["success"]
+        return now if now > done else 0
+
+    return look
 
 
 def results(server: Server, job: str, execution_id: str) -> list[dict[str, object]]:
@@ -155,9 +173,9 @@ def test_a_second_server_on_the_same_data_directory_is_refused(fresh: Server) ->
 
 def test_the_ledger_holds_after_a_drill(deployed: Server) -> None:
     execution_id = start(deployed, "sleeper", tasks=30, seconds=0.2)
+    done = 0
     for _ in range(3):
-        seen = execution(deployed, "sleeper", execution_id)["stats"]["success"]
-        until(lambda seen=seen: execution(deployed, "sleeper", execution_id)["stats"]["success"] > seen)
+        done = until(more_than(deployed, "sleeper", execution_id, done))
         deployed.kill()
         deployed.start()
     until(ended(deployed, "sleeper", execution_id), seconds=90)

@@ -59,8 +59,8 @@ def _query(call: Call) -> LogQuery:
         index=_index(asked.get("taskId", "")),
         search=asked.get("search", ""),
         severities=_severities(asked.get("severity", "")),
-        limit=min(_number(asked, "limit", _DEFAULT_LINES), MAX_LINES),
-        offset=_number(asked, "offset", 0),
+        limit=min(_number(asked, "limit", _DEFAULT_LINES, 1), MAX_LINES),
+        offset=_number(asked, "offset", 0, 0),
     )
 
 
@@ -97,12 +97,12 @@ def _severities(text: str) -> frozenset[Severity]:
     return frozenset(Severity(word) for word in words)
 
 
-def _number(asked: QueryParams, name: str, default: int) -> int:
+def _number(asked: QueryParams, name: str, default: int, least: int) -> int:
     value = asked.get(name, "")
     if not value:
         return default
-    if not value.isdecimal() or len(value) > 9:
-        raise Invalid(f"{name} is {value[:64]!r}; it must be a whole number from 0 on")
+    if not value.isdecimal() or len(value) > 9 or int(value) < least:
+        raise Invalid(f"{name} is {value[:64]!r}; it must be a whole number from {least} on")
     return int(value)
 
 

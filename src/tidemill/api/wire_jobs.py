@@ -10,7 +10,7 @@ from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
 from tidemill.model.states import JobState
 from tidemill.service.jobs import JobRequest
-from tidemill.service.specs import DEFAULT_REGION, UNSET, EnvChange, RuntimeChange, SpecChange
+from tidemill.service.specs import UNSET, EnvChange, RuntimeChange, SpecChange
 from tidemill.store.deploys import CONCURRENCY_MEMBER
 from tidemill.store.job_writes import MetadataChange
 
@@ -252,7 +252,7 @@ def _spec_view(job: Job) -> dict[str, Json]:
     return {
         **spec.extra,
         "enabled": spec.enabled,
-        "region": spec.region or DEFAULT_REGION,
+        "region": spec.region,
         "revision": {"traffic": 100, **revision, "active": job.active_revision},
         "runtime": {
             **runtime.extra,

@@ -156,6 +156,11 @@ class FakeEngine:
         with self._lock:
             self._faults.setdefault(method, deque()).extend([fault] * times)
 
+    def mend_calls(self) -> None:
+        """No call goes wrong any more."""
+        with self._lock:
+            self._faults.clear()
+
     def deliver(self) -> None:
         """Launches that were late arrive now, however much has happened since."""
         with self._lock:
@@ -368,6 +373,7 @@ class _Node:
             self.runs[lease.attempt] = _Run(
                 play=play, lease=lease, started_at=self.now, ends_at=self.now + min(play.seconds, lease.timeout_s)
             )
+            heapq.heappush(self.ends, (self.runs[lease.attempt].ends_at, lease.attempt))
             self.number += 1
             self.unread.append(Event(number=self.number, attempt=lease.attempt, kind=EventKind.STARTED, at=self.now))
 

@@ -134,7 +134,7 @@ class LocalEngine:
         self._leave()
         if not stop_node(self._settings.data_dir):
             raise EngineUnavailable(f"the node does not end: {self._held_lock()}")
-        self._reap()
+        self._reap(options=0)
 
     def detach(self) -> Detached | None:
         """Let go of the node: an idle one ends, and has ended when this returns; a busy one goes on and is returned."""
@@ -153,7 +153,7 @@ class LocalEngine:
         finally:
             connection.close()
         if answer["busy"] == 0 and wait_until_free(self._places.lock, IDLE_END_S):
-            self._reap()
+            self._reap(options=0)
             return None
         return Detached(answer["pid"], answer["busy"])
 
@@ -288,10 +288,11 @@ class LocalEngine:
         for connection in dropped:
             connection.close()
 
-    def _reap(self) -> None:
+    def _reap(self, options: int = os.WNOHANG) -> None:
+        """Collect the nodes we started that have ended; without WNOHANG, wait for one whose lock is free already."""
         for pid in list(self._children):
             with suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                if os.waitpid(pid, options)[0] == 0:
                     continue
             self._children.discard(pid)
 

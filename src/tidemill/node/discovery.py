@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from tidemill.node.channel.client import Connection
 
 SOCKET_PATH_MAX: Final = 107
+STOP_PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.01
 
 
@@ -116,15 +118,20 @@ def socket_path(data_dir: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="tidemill-", dir="/run" if os.access("/run", os.W_OK) else None)) / "node.sock"
 
 
+def remove_socket(data_dir: Path, path: Path) -> None:
+    """Remove the socket of a node that has ended, and the folder that was made for it."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        if path.parent != data_dir:
+            path.parent.rmdir()
+
+
 def connect(data_dir: Path) -> Connection:
     """Raises OSError when no node of ``data_dir`` listens."""
     card = read_card(Places(data_dir).card)
     if card is None:
         raise FileNotFoundError(f"there is no {Places(data_dir).card}")
     return Connection(Path(card.socket))
-
-
-STOP_PATIENCE_S: Final = 20.0
 
 
 def stop_node(data_dir: Path) -> bool:

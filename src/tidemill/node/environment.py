@@ -31,12 +31,12 @@ def task_invocation(
     lease: TaskLease, image: Path, manifest: ImageManifest, work: Path, arguments_url: str
 ) -> Invocation:
     """How to run a task of the unpacked ``image`` with ``work`` as its private directory."""
-    app = image / APP_NAME
+    app, own = image / APP_NAME, str(work)
     defaults = {
         "PATH": DEFAULT_PATH,
-        "HOME": str(work),
+        "HOME": own,
         "LANG": "C.UTF-8",
-        "TMPDIR": str(work),
+        "TMPDIR": own,
         "NO_PROXY": "127.0.0.1,localhost",
     }
     if manifest.language == "python":
@@ -50,9 +50,9 @@ def task_invocation(
         POSITION_VARIABLE: "0",
         "TASK_INDEX": str(lease.attempt.index),
         "BL_TASK_PREFIX": f"{lease.attempt.index}-",
-        "TIDEMILL_TASK_FILE": str(work / TASK_FILE),
-        "TIDEMILL_RESULT_FILE": str(work / RESULT_FILE),
-        "TIDEMILL_WORK_DIR": str(work),
+        "TIDEMILL_TASK_FILE": f"{own}/{TASK_FILE}",
+        "TIDEMILL_RESULT_FILE": f"{own}/{RESULT_FILE}",
+        "TIDEMILL_WORK_DIR": own,
         "TIDEMILL_ATTEMPT": str(lease.attempt.number),
     }
     return Invocation(words=manifest.command, directory=app, environment=environment)

@@ -27,6 +27,9 @@ ALLOCATED_BYTES: Final = 4 << 20
 # rewriting costs an fsync, so it waits until it is worth it
 COMPACT_BYTES: Final = 2 << 20
 
+# json.dumps would make an encoder for each record
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 log = logging.getLogger(__name__)
 
 
@@ -232,7 +235,7 @@ def remove_results(folder: Path, kept: Iterable[str]) -> None:
 
 
 def _encode(record: Document) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
+    text = _to_json(record).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 

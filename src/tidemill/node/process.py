@@ -16,7 +16,7 @@ from tidemill.model.lease import PROTOCOL_VERSION, Outcome, OutcomeKind
 from tidemill.node.arguments import ArgumentsServer
 from tidemill.node.calls import Calls, Parts
 from tidemill.node.channel.server import ChannelServer
-from tidemill.node.discovery import Card, Places, socket_path, take_lock
+from tidemill.node.discovery import Card, Places, read_card, remove_socket, socket_path, take_lock
 from tidemill.node.events import Events
 from tidemill.node.images import Images
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
@@ -64,14 +64,13 @@ def run(settings: NodeSettings, report: Callable[[str], None]) -> int:
     os.umask(0o077)
     places = Places(settings.data_dir)
     places.make()
-    lock = take_lock(places.lock, LOCK_PATIENCE_S)
-    if lock is None:
+    # never closed: it is free when this process is gone, and not a moment before
+    if take_lock(places.lock, LOCK_PATIENCE_S) is None:
         report(f"another node holds {places.lock}")
         return LOCKED
     with suppress(OSError):
         os.chdir("/")
     _Node(settings, places).run(report)
-    os.close(lock)
     return 0
 
 
@@ -83,6 +82,8 @@ class _Node:
         self._places = places
         self._loop = loop = Loop()
         self._incarnation = secrets.token_hex(8)
+        if (old := read_card(places.card)) is not None:
+            remove_socket(settings.data_dir, Path(old.socket))
         alive = _open_alive(places.own / "alive.lock")
         past = read_journal(places.own / "journal")
         _kill_left(past)
@@ -130,6 +131,7 @@ class _Node:
 
     def run(self, report: Callable[[str], None]) -> None:
         path = socket_path(self._settings.data_dir)
+        self._socket_path = path
         self._channel = channel = ChannelServer(self._loop, path, self._calls.answer)
         channel.on_connections = self._calls.connections
         self._events.on_shown = channel.notice
@@ -183,6 +185,7 @@ class _Node:
         self._journal.close()
         remove_work_roots(self._roots)
         self._places.card.unlink(missing_ok=True)
+        remove_socket(self._settings.data_dir, self._socket_path)
         log.info("node %s has ended", self._incarnation)
 
 

@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -68,7 +67,6 @@ class Run:
         self._timeout: Timer | None = None
         self._kill: Timer | None = None
         self._drain: Timer | None = None
-        self._leader = 0
         self._said_error = ""
 
     def start(self, invocation: Invocation) -> None:
@@ -128,7 +126,6 @@ class Run:
     def _has_started(self, fact: Started) -> None:
         self._started_at = self._tools.loop.now
         self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time))
-        self._leader = fact.pid
         self._timeout = self._tools.loop.call_later(
             self.lease.timeout_s, lambda: self.stop(Reason.TIMED_OUT, self.lease.grace_s)
         )
@@ -138,10 +135,9 @@ class Run:
         for timer in (self._timeout, self._kill):
             if timer is not None:
                 timer.cancel()
-        if isinstance(fact, Vanished) and self._started_at is not None:
-            # the kernel has killed the command with its launcher; this is for what shares its session
-            with suppress(OSError):
-                os.killpg(self._leader, signal.SIGKILL)
+        if isinstance(fact, Vanished):
+            # the kernel has killed the command with its launcher, but not what the command had started
+            self._tools.spawner.sweep()
         for fd in list(self._pipes):
             while self._read(fd):
                 pass

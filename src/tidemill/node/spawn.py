@@ -1,10 +1,12 @@
 """Starting the process of an attempt: by the launcher, or without it where it has not been built."""
 
+import ctypes
 import os
 import resource
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +17,10 @@ NOFILE_SOFT: Final = 65536
 CONTROL_FD: Final = 3
 ALIVE_FD: Final = 4
 
+SWEEP_S: Final = 1.0
+
 _KB: Final = 1024
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class LaunchedProcess:
             *command.words,
         ]
         try:
-            self._pid = os.posix_spawn(
+            self.pid = os.posix_spawn(
                 launcher,
                 arguments,
                 command.environment,
@@ -138,7 +143,7 @@ class LaunchedProcess:
 
     def close(self) -> None:
         self._socket.close()
-        self._on_close(self._pid)
+        self._on_close(self.pid)
 
     def _send(self, order: bytes) -> None:
         with suppress(OSError):
@@ -185,6 +190,7 @@ class PlainProcess:
             stdout=command.stdout,
             stderr=command.stderr,
             start_new_session=True,
+            umask=0o022,
         )
         pid = self._popen.pid
         with suppress(OSError, ValueError):
@@ -256,7 +262,10 @@ class Spawner:
         """``alive_fd`` (above 4) is what launchers keep open, and so locked, as long as anything of theirs is alive."""
         self._launcher = launcher
         self._alive_fd = alive_fd
+        self._launchers: set[int] = set()
         self._leaving: list[int] = []
+        if launcher is not None:
+            _become_subreaper()
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -266,12 +275,47 @@ class Spawner:
         """Raises OSError when it could not be started; with the launcher that may also come as a NotStarted."""
         if self._launcher is None:
             return PlainProcess(command)
-        return LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append)
+        process = LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append)
+        self._launchers.add(process.pid)
+        return process
 
     def reap(self) -> None:
         """Collect the launchers that have said their last word. To be called now and then; it never blocks."""
         if self._leaving:
-            self._leaving = [pid for pid in self._leaving if not _has_left(pid)]
+            left = {pid for pid in self._leaving if _has_left(pid)}
+            self._launchers -= left
+            self._leaving = [pid for pid in self._leaving if pid not in left]
+
+    def sweep(self) -> None:
+        """Kill what a launcher that was killed has left: children of ours that are no launchers.
+
+        Blocks until all are gone, a second at most; it takes a task that kills its launcher to need this.
+        """
+        deadline = time.monotonic() + SWEEP_S
+        while (orphans := _children() - self._launchers) and time.monotonic() < deadline:
+            for pid in orphans:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                _has_left(pid)
+
+
+def _become_subreaper() -> None:
+    """Inherit the orphans of launchers that were killed; a launcher that lives inherits those of its own tree."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _children() -> set[int]:
+    own = os.getpid()
+    return {int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit() and _parent(entry.path) == own}
+
+
+def _parent(process: str) -> int:
+    try:
+        text = Path(process, "stat").read_bytes()
+    except OSError:
+        return 0
+    return int(text[text.rindex(b")") + 2 :].split()[1])
 
 
 def _has_left(pid: int) -> bool:

@@ -4,7 +4,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
@@ -15,9 +14,6 @@ from tidemill.secrets import KeyRing
 from tidemill.store import inputs, jobs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
-
-KEPT_EXECUTIONS: Final = 512
-KEPT_ARGUMENTS_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +41,7 @@ class LeaseMaker:
         self._keyring = keyring
         self._policy = policy
         self._shared: OrderedDict[int, _Shared] = OrderedDict()
-        self._arguments = _Arguments(database)
+        self._arguments = _Arguments(database, policy.kept_arguments_bytes)
 
     def make(self, attempts: Sequence[AttemptId]) -> Made:
         """Leases for attempts that are on record. Opens secrets and decompresses, so not inside a transaction."""
@@ -78,7 +74,7 @@ class LeaseMaker:
         for key in keys:
             found[key] = self._shared[key]
             self._shared.move_to_end(key)
-        while len(self._shared) > KEPT_EXECUTIONS:
+        while len(self._shared) > self._policy.kept_executions:
             self._shared.popitem(last=False)
         return found
 
@@ -148,8 +144,9 @@ class LeaseMaker:
 class _Arguments:
     """Arguments of tasks, whole chunks at a time: tasks are claimed in order, so the neighbours are wanted next."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, max_bytes: int) -> None:
         self._database = database
+        self._max_bytes = max_bytes
         self._chunks: OrderedDict[tuple[InputSetKey, int], Mapping[int, str]] = OrderedDict()
         self._sizes: dict[tuple[InputSetKey, int], int] = {}
         self._at: dict[tuple[InputSetKey, int], int] = {}
@@ -179,7 +176,7 @@ class _Arguments:
         self._sizes[name] = sum(map(len, texts.values()))
         self._bytes += self._sizes[name]
         self._at.update({(key, index): first for index in texts})
-        while self._bytes > KEPT_ARGUMENTS_BYTES and len(self._chunks) > 1:
+        while self._bytes > self._max_bytes and len(self._chunks) > 1:
             oldest, dropped = self._chunks.popitem(last=False)
             self._bytes -= self._sizes.pop(oldest)
             for index in dropped:

@@ -27,3 +27,7 @@ class SchedulerPolicy:
     poll_s: float = 1.0
     """How long one question for events waits; a stop waits that long too."""
     log_batch_bytes: int = 4 << 20
+    kept_executions: int = 512
+    """How many executions' environments are kept open in memory."""
+    kept_arguments_bytes: int = 64 << 20
+    """How much of the arguments of tasks that come next is kept unpacked in memory."""

@@ -84,9 +84,9 @@ class Editor:
     def edit(self, spec: JobSpec | None, biggest_node_mb: int | None) -> JobSpec:
         """The spec merged with the change. Raises Invalid naming the field, its value and the limit."""
         change = self.change
-        base = spec or JobSpec(runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
-        region = _chosen(change.region, base.region, "")
-        if region and region not in REGIONS:
+        base = spec or JobSpec(region=DEFAULT_REGION, runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
+        region = _chosen(change.region, base.region, DEFAULT_REGION)
+        if region not in REGIONS:
             raise Invalid(f"spec.region is {region!r}; the regions are {', '.join(REGIONS)}")
         return replace(
             base,

@@ -143,40 +143,13 @@ def create(
     if again is not None:
         return again
     job = runnable(connection, new.workspace, new.job)
-    spec = specs.decode(job.spec)
-    if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= spec.runtime.memory_mb:
-        raise Invalid(
-            f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {spec.runtime.memory_mb}, the job's own (MB)"
-        )
+    most_mb = specs.decode(job.spec).runtime.memory_mb
+    if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
+        raise Invalid(f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
     state = _first_state(connection, new)
     if chunks:
         inputs.add(connection, stored, chunks, now=now)
-    connection.execute(
-        insert(schema.execution).values(
-            key=new.key,
-            id=new.id,
-            workspace=new.workspace,
-            job=job.key,
-            revision=job.active_revision,
-            image_digest=job.image_digest,
-            state=state.value,
-            input_set=stored.key,
-            request_id=new.request_id,
-            request_digest=new.digest,
-            env_names=list(new.env_names),
-            env_sealed=new.env_sealed,
-            extra=dict(new.extra),
-            parallelism=spec.runtime.max_concurrent_tasks,
-            memory_mb=spec.runtime.memory_mb if new.memory_mb is None else new.memory_mb,
-            memory_override_mb=new.memory_mb,
-            timeout_s=spec.runtime.timeout_s,
-            max_retries=spec.runtime.max_retries,
-            total=stored.total,
-            created_at=now,
-            served_at=now,
-            updated_at=now,
-        )
-    )
+    connection.execute(insert(schema.execution).values(_values(new, stored, job, state, now)))
     connection.execute(
         insert(schema.execution_alias),
         [{"job": job.key, "alias": alias, "execution": new.key} for alias in new.aliases],
@@ -282,6 +255,37 @@ def _job_key(connection: Connection, new: NewExecution) -> int:
     if key is None:
         raise NotFound(f"no job {new.job!r} in workspace {new.workspace!r}")
     return int(key)
+
+
+def _values(
+    new: NewExecution, stored: NewInputs, job: AnyRow, state: ExecutionState, now: datetime
+) -> dict[str, object]:
+    """The row of a new execution: what the job's active revision says now is frozen into it."""
+    runtime = specs.decode(job.spec).runtime
+    return {
+        "key": new.key,
+        "id": new.id,
+        "workspace": new.workspace,
+        "job": job.key,
+        "revision": job.active_revision,
+        "image_digest": job.image_digest,
+        "state": state.value,
+        "input_set": stored.key,
+        "request_id": new.request_id,
+        "request_digest": new.digest,
+        "env_names": list(new.env_names),
+        "env_sealed": new.env_sealed,
+        "extra": dict(new.extra),
+        "parallelism": runtime.max_concurrent_tasks,
+        "memory_mb": runtime.memory_mb if new.memory_mb is None else new.memory_mb,
+        "memory_override_mb": new.memory_mb,
+        "timeout_s": runtime.timeout_s,
+        "max_retries": runtime.max_retries,
+        "total": stored.total,
+        "created_at": now,
+        "served_at": now,
+        "updated_at": now,
+    }
 
 
 def _first_state(connection: Connection, new: NewExecution) -> ExecutionState:

@@ -38,6 +38,7 @@ CHARGED: Final[Mapping[OutcomeKind, Reason]] = {
 }
 """The ends that are the task's own, and what its user is told."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TASK: Final = schema.task.c
 _EXECUTION: Final = schema.execution.c
 _ATTEMPT: Final = schema.attempt.c
@@ -447,4 +448,4 @@ def _key(attempt: AttemptId) -> dict[str, object]:
 
 def _instant(seconds: float | None) -> datetime | None:
     # whole microseconds: what the store keeps
-    return None if seconds is None else datetime.fromtimestamp(0, UTC) + timedelta(microseconds=round(seconds * 1e6))
+    return None if seconds is None else _EPOCH + timedelta(microseconds=round(seconds * 1e6))

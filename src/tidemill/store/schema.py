@@ -37,7 +37,10 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+        if value is None:
+            return None
+        since = value - _EPOCH  # by hand: dividing by a timedelta takes four times as long, ten times a task
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return None if value is None else _EPOCH + timedelta(microseconds=value)
@@ -351,6 +354,7 @@ attempt = Table(
         "memory_mb",
         "alone",
         "cancel_sent_at",
+        "ended_at",  # always NULL here, but without it SQLite reads the table too
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
     ),

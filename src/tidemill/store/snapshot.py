@@ -145,9 +145,8 @@ _MORE: Final = (
         _EXECUTION.waiting,
         _EXECUTION.served_at,
     )
-    .select_from(schema.workspace)
-    .join(schema.execution, _EXECUTION.workspace == _WORKSPACE.name)
     .where(
+        _EXECUTION.workspace.in_(select(_WORKSPACE.name)),
         _EXECUTION.state.in_([ExecutionState.PENDING.value, ExecutionState.RUNNING.value]),
         _EXECUTION.completed_at.is_(None),
         (_EXECUTION.next_index < _EXECUTION.total) | (_EXECUTION.waiting > 0),
@@ -173,15 +172,11 @@ _WITH_QUEUE: Final = select(
     .exists()
 )
 
-_FORCED: Final = (
-    select(_EXECUTION.key)
-    .select_from(schema.workspace)
-    .join(schema.execution, _EXECUTION.workspace == _WORKSPACE.name)
-    .where(
-        _EXECUTION.state == ExecutionState.CANCELLING.value,
-        _EXECUTION.completed_at.is_(None),
-        _EXECUTION.force == 1,
-    )
+_FORCED: Final = select(_EXECUTION.key).where(
+    _EXECUTION.workspace.in_(select(_WORKSPACE.name)),
+    _EXECUTION.state == ExecutionState.CANCELLING.value,
+    _EXECUTION.completed_at.is_(None),
+    _EXECUTION.force == 1,
 )
 
 _TASK_CAPS: Final = select(_WORKSPACE.name, _WORKSPACE.max_concurrent_tasks).where(

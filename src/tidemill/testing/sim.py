@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
@@ -16,10 +16,11 @@ from tidemill.model.errors import EngineUnavailable
 from tidemill.model.execution import Stats
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
 from tidemill.model.job import JobSpec, Runtime
-from tidemill.model.lease import Lease, NodeInfo, Position
+from tidemill.model.lease import Event, Lease, NodeInfo, Position
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
+from tidemill.scheduler.plan import Cancel, Promote, Snapshot, plan
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
@@ -28,6 +29,9 @@ from tidemill.store.database import Database
 from tidemill.store.executions import NewExecution
 from tidemill.store.inputs import NewInputs
 from tidemill.store.ledger import Counters, stats_of
+from tidemill.store.ledger_claim import Claim, Claimed, claim
+from tidemill.store.ledger_settle import Report, Settled, settle
+from tidemill.store.snapshot import look
 
 WORKSPACE: Final = "main"
 REVISION: Final = "rev-1"
@@ -94,7 +98,7 @@ class Sim:
         """Open, or make, a store in ``folder``."""
         self.clock = Clock()
         self.scripts = Scripts()
-        self.infos = infos
+        self.infos = self._first_infos = infos
         self.database = Database(folder / "tidemill.db")
         self.engine = FakeEngine(infos, script or self.scripts, clock=self.clock.seconds)
         self.blobs = Blobs(folder / "blobs")
@@ -103,35 +107,29 @@ class Sim:
         self.keyring = KeyRing.generate()
         self._random = random.Random(seed)  # noqa: S311 - a test's dice, thrown the same way each time
         self._keys = 1_000
-        self.ticker = self._new_ticker()
-
-    @property
-    def parts(self) -> Parts:
-        """Like a server's, with dice that fall the same way each time."""
-        return Parts(
-            database=self.database,
-            engine=self.engine,
-            keyring=self.keyring,
-            blobs=self.blobs,
-            logfiles=self.logfiles,
-            policy=self.policy,
-            jitter=self._random.random,
-        )
+        self.parts, self.ticker = self._begin()
 
     def close(self) -> None:
         self.database.close()
+
+    def nodes(self, *infos: NodeInfo) -> None:
+        """Other nodes, from now on; before anything runs."""
+        self.infos = infos
+        self.engine = FakeEngine(infos, self.scripts, clock=self.clock.seconds)
+        self.restart()
 
     def reset(self, script: Script | None = None) -> None:
         """Everything from the beginning, in the same file: far quicker than another one."""
         self.database.write(_empty)
         self.clock.now = BEGINNING
-        self.scripts.plays.clear()
+        self.infos = self._first_infos
+        self.scripts = Scripts()
         self.engine = FakeEngine(self.infos, script or self.scripts, clock=self.clock.seconds)
-        self.ticker = self._new_ticker()
+        self.parts, self.ticker = self._begin()
 
     def restart(self) -> None:
         """The server dies and comes back: all that it knew was the store's."""
-        self.ticker = self._new_ticker()
+        self.parts, self.ticker = self._begin()
 
     # what users do
 
@@ -218,6 +216,25 @@ class Sim:
             self.clock.move(max(0.001, min(ahead) - self.clock.seconds()))
         raise AssertionError(f"not at rest after {passes} passes: {self.violations(at_rest=True)[:5]}")
 
+    def planned(self) -> list[Claim]:
+        """What a scheduler that looks now would claim; nothing is done."""
+        view = self.database.read(lambda connection: look(connection, window=1_000))
+        snapshot = Snapshot(now=self.clock.now, starving_before=BEGINNING, nodes=self.infos, view=view)
+        return [one for one in plan(snapshot) if not isinstance(one, Promote | Cancel)]
+
+    def claim(self, claims: Sequence[Claim]) -> list[Claimed]:
+        """What comes of claims that were planned before; nothing is launched."""
+        return self.database.write(
+            lambda connection: claim(connection, claims, term=self.ticker.term, now=self.clock.now)
+        )
+
+    def report(self, node: NodeId, events: Sequence[Event]) -> Settled:
+        """Events that reach the store by no known way: late, or twice."""
+        report = Report(node=node, events=events)
+        return self.database.write(
+            lambda connection: settle(connection, report, now=self.clock.now, jitter=self._random.random)
+        )
+
     # what a test looks at
 
     def position(self, node: NodeId = NODE.id) -> Position:
@@ -272,14 +289,28 @@ class Sim:
             return None
         return replace(TaskRow(**row._asdict()), state=TaskState(row.state))
 
+    def kept_node(self, node: NodeId = NODE.id) -> tuple[int, int] | None:
+        """Memory and slots of a node as the store knows them."""
+        query = select(schema.node.c.memory_mb, schema.node.c.slots).where(schema.node.c.id == node)
+        row = self.database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else (row.memory_mb, row.slots)
+
+    def job_of(self, key: int) -> JobKey:
+        query = select(schema.execution.c.job).where(schema.execution.c.key == key)
+        return JobKey(self.database.read(lambda connection: connection.execute(query).scalar_one()))
+
     def live(self) -> list[AttemptId]:
         """Attempts that the store calls live, in order."""
+        return self._attempts(schema.attempt.c.ended_at.is_(None))
+
+    def superseded(self) -> list[AttemptId]:
+        """Attempts that something else was said of after their end, in order."""
+        return self._attempts(schema.attempt.c.superseded == 1)
+
+    def _attempts(self, which: ColumnElement[bool]) -> list[AttemptId]:
         column = schema.attempt.c
-        rows = self.database.read(
-            lambda connection: connection.execute(
-                select(column.kind, column.owner, column.idx, column.number).where(column.ended_at.is_(None))
-            ).all()
-        )
+        query = select(column.kind, column.owner, column.idx, column.number).where(which)
+        rows = self.database.read(lambda connection: connection.execute(query).all())
         return sorted(AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number) for row in rows)
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -288,8 +319,18 @@ class Sim:
         except EngineUnavailable:
             return
 
-    def _new_ticker(self) -> Ticker:
-        return Ticker(self.parts, now=self.clock.now)
+    def _begin(self) -> tuple[Parts, Ticker]:
+        """A server's parts, with dice that fall the same way each time, and its scheduler."""
+        parts = Parts(
+            database=self.database,
+            engine=self.engine,
+            keyring=self.keyring,
+            blobs=self.blobs,
+            logfiles=self.logfiles,
+            policy=self.policy,
+            jitter=self._random.random,
+        )
+        return parts, Ticker(parts, now=self.clock.now)
 
     def _key(self) -> int:
         self._keys += 1

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 MAX_FRAME_BYTES: Final = 512 << 20
 _LENGTHS: Final = struct.Struct(">II")
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Document = dict[str, Any]
 """JSON where it enters: nothing is known of it before the codec has read it."""
@@ -23,7 +24,7 @@ class Frame:
 
 
 def encode(frame: Frame) -> bytes:
-    text = json.dumps(frame.document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    text = _to_json(frame.document).encode("utf-8", "surrogatepass")
     return _LENGTHS.pack(len(text), len(frame.tail)) + text + frame.tail
 
 

@@ -33,6 +33,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -291,6 +292,8 @@ static const char *enter(char **argv)
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
+    /* the node keeps its own files to itself; what a task makes is the task's business */
+    umask(022);
     if (setsid() < 0)
         return "session";
     if (!limit(RLIMIT_DATA, argv[3], true) || !limit(RLIMIT_NOFILE, argv[4], false) ||

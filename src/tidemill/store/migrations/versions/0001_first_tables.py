@@ -54,7 +54,7 @@ def upgrade() -> None:
     op.create_index(
         "attempt_live",
         "attempt",
-        ["owner", "node", "workspace", "memory_mb", "alone", "cancel_sent_at"],
+        ["owner", "node", "workspace", "memory_mb", "alone", "cancel_sent_at", "ended_at"],
         unique=False,
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),

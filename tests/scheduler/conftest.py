@@ -1,0 +1,19 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tidemill.testing.sim import Sim
+
+
+@pytest.fixture(scope="session")
+def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
+    made = Sim(tmp_path_factory.mktemp("sim"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sim(_store: Sim) -> Sim:
+    """One node of 4 slots and 8,000 MB; tasks take a second and succeed. One file for all tests, emptied for each."""
+    _store.reset()
+    return _store

@@ -1,0 +1,121 @@
+"""The scheduler with its threads, over a fake engine in real time."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from tidemill.engine.fake import FakeEngine, Play
+from tidemill.model.states import ExecutionState
+from tidemill.scheduler.loop import Scheduler
+from tidemill.scheduler.policy import SchedulerPolicy
+from tidemill.store import log_blocks
+from tidemill.store.log_blocks import BlockQuery
+from tidemill.testing.sim import NODE, Given, Sim
+
+POLICY = SchedulerPolicy(task_url="http://sim/v0", run_url="http://sim", poll_s=0.05, look_every_s=0.05)
+
+
+def until(ready: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "it took too long"
+        threading.Event().wait(0.005)
+
+
+def rest(seconds: float) -> None:
+    """What a node does while nobody has news: shorter than a real one, so that news are found soon."""
+    threading.Event().wait(seconds / 10)
+
+
+class Running:
+    """A scheduler with threads on the simulation's store, and its engine in real time."""
+
+    def __init__(self, sim: Sim) -> None:
+        self.sim = sim
+        self.engine = FakeEngine([NODE], sim.scripts, clock=time.time, pause=rest)
+        self.scheduler = self.new()
+
+    def new(self) -> Scheduler:
+        return Scheduler(
+            database=self.sim.database,
+            engine=self.engine,
+            keyring=self.sim.keyring,
+            blobs=self.sim.blobs,
+            logfiles=self.sim.logfiles,
+            policy=POLICY,
+        )
+
+
+@pytest.fixture
+def running(sim: Sim) -> Iterator[Running]:
+    sim.scripts.default = Play(seconds=0.01)
+    made = Running(sim)
+    made.scheduler.start()
+    yield made
+    made.scheduler.stop()
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("tidemill-")]
+    assert left == ["tidemill-writer"]
+
+
+def test_work_is_done_from_commit_to_end_without_being_asked(running: Running) -> None:
+    sim = running.sim
+    sim.scripts.default = Play(seconds=0.01, output=("hello",))
+    key = sim.submit(Given(tasks=20, parallelism=4))
+    until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
+    query = BlockQuery(job=sim.job_of(key))
+    until(lambda: len(sim.database.read(lambda connection: log_blocks.find(connection, query))) == 20)
+    assert sim.violations(at_rest=True) == []
+    assert running.scheduler.problem() is None
+
+
+def test_another_server_takes_over_where_the_first_stopped(running: Running) -> None:
+    sim = running.sim
+    sim.scripts.default = Play(seconds=0.3)
+    key = sim.submit(Given(tasks=8, parallelism=4))
+    until(lambda: len(running.engine.running(NODE.id)) == 4)
+    running.scheduler.stop()
+    until(lambda: running.engine.running(NODE.id) == frozenset())  # the node goes on
+    assert sim.stats(key).running == 4
+    running.scheduler = running.new()
+    running.scheduler.start()
+    until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
+    assert set(running.engine.starts().values()) == {1}
+
+
+def test_a_problem_is_told_logged_once_and_goes_away(running: Running) -> None:
+    until(lambda: running.sim.position(NODE.id) is not None and running.scheduler.problem() is None)
+    with structlog.testing.capture_logs() as lines:
+        running.engine.cut(NODE.id)
+        until(lambda: "n1" in (running.scheduler.problem() or ""))
+        until(lambda: any(line["event"] == "problem" for line in lines))
+        running.engine.mend(NODE.id)
+        until(lambda: running.scheduler.problem() is None)
+    sources = [line["source"] for line in lines if line["event"] == "problem"]
+    assert len(sources) == len(set(sources))
+
+
+def test_it_survives_a_pass_that_fails(running: Running) -> None:
+    sim = running.sim
+    real = running.engine.nodes
+
+    def broken() -> list[object]:
+        raise RuntimeError("a bug")
+
+    running.engine.nodes = broken  # type: ignore[method-assign, assignment]  # a bug of an engine, nothing less
+    with structlog.testing.capture_logs():
+        until(lambda: "RuntimeError: a bug" in (running.scheduler.problem() or ""))
+    running.engine.nodes = real  # type: ignore[method-assign]
+    key = sim.submit(Given())
+    until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
+    until(lambda: running.scheduler.problem() is None)
+
+
+def test_stopping_one_that_never_started_is_nothing(sim: Sim) -> None:
+    Running(sim).scheduler.stop()
+
+
+def test_node_facts_are_kept_for_others(running: Running) -> None:
+    until(lambda: running.sim.kept_node() == (NODE.memory_mb, NODE.slots))

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+
+from tidemill.settings import Settings, SettingsError, described
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TIDEMILL_DATA_DIR", "TIDEMILL_PORT", "TIDEMILL_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "tidemill.toml"
+    file.write_text('host = "file"\nport = 1\nplan = "file"\n')
+    monkeypatch.setenv("TIDEMILL_HOST", "variable")
+    monkeypatch.setenv("TIDEMILL_PORT", "2")
+    found = Settings.load({"config": file, "port": 3, "host": None})
+    assert (found.plan, found.host, found.port) == ("file", "variable", 3)
+    monkeypatch.setenv("TIDEMILL_CONFIG", str(file))
+    assert Settings.load({}).plan == "file"
+
+
+def test_an_unknown_variable_stops_with_what_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_PROT", "1")
+    with pytest.raises(SettingsError, match="TIDEMILL_PROT; did you mean TIDEMILL_PORT"):
+        Settings.load({})
+
+
+def test_an_unknown_line_of_the_file_stops_with_what_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "tidemill.toml"
+    file.write_text("prot = 1\n")
+    with pytest.raises(SettingsError, match="prot; did you mean port"):
+        Settings.load({"config": file})
+
+
+@pytest.mark.parametrize("text", ["port = ", "\xff"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tidemill.toml"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(SettingsError, match=r"tidemill\.toml"):
+        Settings.load({"config": file})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+        Settings.load({"config": tmp_path / "nowhere.toml"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "x"),
+        ("port", 65_536),
+        ("bootstrap_workspace", "v0"),
+        ("bootstrap_workspace", "Has Space"),
+        ("public_url", "tide.example"),
+        ("max_tasks", 0),
+        ("engine", "abacus"),
+    ],
+)
+def test_a_value_that_cannot_be_names_its_setting(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.load({name: value})
+
+
+def test_variables_of_tasks_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_TASK_FILE", "/x")
+    monkeypatch.setenv("TIDEMILL_ATTEMPT_ID", "x/0/1")
+    Settings.load({})
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_BOOTSTRAP_API_KEY", "canary-key")
+    monkeypatch.setenv("TIDEMILL_KEY_RING", "canary-ring")
+    found = Settings.load({})
+    assert "canary" not in repr(found)
+    assert found.bootstrap_api_key is not None
+    assert found.bootstrap_api_key.get_secret_value() == "canary-key"
+
+
+def test_every_setting_has_a_sentence() -> None:
+    assert [each.name for each in described(Settings) if not each.description.endswith(".")] == []
