@@ -27,14 +27,14 @@ test-fast: $(READY) ## all but e2e, under a minute
 test-full: test drills ## the suite, then the long drills
 
 lint: $(READY) ## ruff, mypy --strict, the import contract
-	.venv/bin/ruff format --check src tests scripts bench examples
-	.venv/bin/ruff check src tests scripts bench examples
+	.venv/bin/ruff format --check src tests scripts bench examples hatch_build.py
+	.venv/bin/ruff check src tests scripts bench examples hatch_build.py
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
 format: $(READY) ## let ruff put the code into shape
-	.venv/bin/ruff format src tests scripts bench examples
-	.venv/bin/ruff check --fix src tests scripts bench examples
+	.venv/bin/ruff format src tests scripts bench examples hatch_build.py
+	.venv/bin/ruff check --fix src tests scripts bench examples hatch_build.py
 
 docs: $(READY) ## write the generated reference pages (settings, states, cli)
 	$(PY) scripts/reference.py

@@ -186,3 +186,17 @@ def test_claims_that_were_planned_before_a_cancel_do_no_harm(sim: Sim) -> None:
     assert stale
     assert sim.claim(stale) == []
     assert sim.live() == []
+
+
+def test_a_retry_that_was_planned_before_a_cancel_does_not_start(sim: Sim) -> None:
+    sim.scripts.default = FAILS
+    key = sim.submit(Given(tasks=2, parallelism=1, max_retries=5))
+    sim.tick()
+    sim.move(1.0)
+    sim.hear()
+    sim.move(1.0)
+    stale = sim.planned()
+    assert [type(claim).__name__ for claim in stale] == ["RetryClaim"]
+    sim.cancel(key)
+    assert sim.claim(stale) == []
+    assert sim.violations(at_rest=True) == []

@@ -6,6 +6,7 @@ from tidemill.engine.fake import Play
 from tidemill.model.ids import NodeId
 from tidemill.model.lease import OutcomeKind
 from tidemill.model.states import ExecutionState
+from tidemill.store.ledger_claim import RetryClaim, promote
 from tidemill.testing.sim import NODE, Given, Sim
 
 WIDE = replace(NODE, slots=100, memory_mb=100_000)
@@ -97,6 +98,26 @@ def test_a_stale_claim_of_a_retry_claims_it_once(sim: Sim) -> None:
     assert [one.attempt.number for one in sim.claim(stale)] == [2]
     assert sim.claim(stale) == []
     assert running(sim, key) == [1]
+
+
+def test_a_stale_claim_of_a_retry_does_not_cut_its_wait_short(sim: Sim) -> None:
+    key = sim.submit(Given())
+    sim.scripts.default = Play(seconds=9.0)
+    sim.tick()
+    sim.engine.crash(NODE.id)
+    sim.hear()
+    assert sim.claim([RetryClaim(execution=key, index=0, node=NODE.id)]) == []
+    sim.move(1.0)
+    assert len(sim.claim([RetryClaim(execution=key, index=0, node=NODE.id)])) == 1
+
+
+def test_a_stale_promotion_does_not_pass_the_workspaces_limit(sim: Sim) -> None:
+    sim.workspace(executions_at_once=1)
+    first, second = sim.submit(Given()), sim.submit(Given())
+    assert sim.database.write(lambda connection: promote(connection, [second], now=sim.clock.now)) == []
+    sim.cancel(first)
+    wishes = [first, second, second]
+    assert sim.database.write(lambda connection: promote(connection, wishes, now=sim.clock.now)) == [second]
 
 
 def test_free_capacity_goes_round_jobs_and_not_to_the_biggest(sim: Sim) -> None:

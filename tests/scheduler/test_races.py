@@ -233,6 +233,7 @@ def test_a_launch_that_arrives_after_its_task_was_cancelled_is_ended(sim: Sim) -
     sim.move(1.0)
     sim.tick()  # the node does not know it, and nobody wants it any more
     assert sim.state(key) is ExecutionState.CANCELLED
+    assert sim.engine.running(NODE.id) == frozenset()
     sim.engine.deliver()
     assert len(sim.engine.running(NODE.id)) == 1
     sim.move(30.0)

@@ -189,7 +189,7 @@ def test_each_failure_of_the_tasks_own_is_charged_and_told(sim: Sim, kind: Outco
         report(sim, Outcome(kind=kind, ended_at=sim.clock.seconds(), message="why"))
         row = sim.task(key)
         assert row is not None
-        waits.append(row.not_before and row.not_before - sim.clock.now)
+        waits.append(None if row.not_before is None else row.not_before - sim.clock.now)
         sim.move(60.0)
     assert row is not None
     assert waits == [timedelta(seconds=0.5), None]  # half of a second, by the dice; then no more

@@ -205,7 +205,7 @@ class Sim:
                 self._try(lambda node=info.id: self.hear(node))  # type: ignore[misc]  # bound to this turn
         return self.ticker.tick(self.clock.now)
 
-    def run(self, *, passes: int = 10_000) -> None:
+    def run(self, *, passes: int = 1_000) -> None:
         """Tick, moving the clock to whatever comes next, until nothing is left to do."""
         for _ in range(passes):
             due = self.tick()
