@@ -2,7 +2,7 @@
 
 import os
 from contextlib import suppress
-from errno import EDQUOT, EIO, ENOSPC
+from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
 
 from tidemill.model.errors import NotFound, OutOfSpace
@@ -82,6 +82,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _plain(name: str, error: OSError) -> OSError | OutOfSpace:
-    if error.errno in {ENOSPC, EDQUOT, EIO}:
+    if error.errno in {ENOSPC, EDQUOT, EIO, EFBIG}:
         return OutOfSpace(f"the log file {name} cannot be written: {error.strerror}; free disk space")
     return error
