@@ -154,7 +154,7 @@ def test_a_node_is_told_once(sim: Sim) -> None:
     for _ in range(5):
         sim.move(1.0)
         sim.tick()
-    assert sim.parts.problems.current() is None
+        assert sim.parts.problems.current() is None
     sim.run()
     assert sim.state(key) is ExecutionState.CANCELLED
 

@@ -195,18 +195,19 @@ def test_a_task_lost_twice_runs_alone(sim: Sim) -> None:
 
 
 def test_what_needs_a_whole_node_is_not_starved_by_small_tasks(sim: Sim) -> None:
-    small = sim.submit(Given(tasks=200, job="small", memory_mb=2_000))
-    sim.scripts.default = Play(seconds=1.0)
+    for index in range(400):  # they never end together: by itself the node is never empty
+        sim.scripts.plays[index, 1] = Play(seconds=(0.9, 1.3, 1.7, 2.3)[index % 4])
+    small = sim.submit(Given(tasks=400, job="small", memory_mb=2_000))
     sim.tick()
     sim.move(0.5)
     whole = sim.submit(Given(job="whole", memory_mb=8_000))
     ticks = 0
     while sim.state(whole) is not ExecutionState.SUCCEEDED:
         sim.tick()
-        sim.move(0.5)
+        sim.move(0.1)
         ticks += 1
-        assert ticks < 40, sim.stats(small)
-    assert sim.stats(small).succeeded < 100
+        assert ticks < 150, sim.stats(small)
+    assert sim.violations() == []
 
 
 def test_tasks_spread_over_nodes(sim: Sim) -> None:

@@ -67,6 +67,8 @@ def test_work_is_done_from_commit_to_end_without_being_asked(running: Running) -
     until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
     query = BlockQuery(job=sim.job_of(key))
     until(lambda: len(sim.database.read(lambda connection: log_blocks.find(connection, query))) == 20)
+    # the node may forget what is committed, and is told so
+    until(lambda: running.engine.inventory(NODE.id).attempts == frozenset())
     assert sim.violations(at_rest=True) == []
     assert running.scheduler.problem() is None
 

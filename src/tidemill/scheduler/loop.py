@@ -109,8 +109,13 @@ class Scheduler:
 
     def _settle_reports(self, ticker: Ticker) -> None:
         while (handed := self._inbox.take()) is not None:
+            source = f"reports of {handed.node}"
             try:
                 handed.position = ticker.settle(handed.node, handed.batch, self._clock())
+                self._parts.problems.clear(source)
+            except Exception as error:  # noqa: BLE001 - one node's reports must not hold up the others
+                if self._parts.problems.report(source, f"{type(error).__name__}: {error}"):
+                    _LOG.error("reports not committed", node=handed.node, exc_info=error)
             finally:
                 # without a position the listener asks for the same events again
                 handed.done.set()
@@ -126,11 +131,6 @@ class Scheduler:
             listener.stop()
         self._collector.stop()
         self._inbox.close()
-        try:
-            self._settle_reports(ticker)
-        except Exception:  # noqa: BLE001 - the top of a loop, and its end
-            _LOG.exception("reports not committed; they are read again at the next start")
-        while (handed := self._inbox.take()) is not None:
-            handed.done.set()
+        self._settle_reports(ticker)
         for listener in self._listeners.values():
             listener.join()

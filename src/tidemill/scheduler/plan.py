@@ -4,7 +4,7 @@ Free capacity goes round robin over workspaces, then jobs, then executions; whoe
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -61,14 +61,6 @@ def next_due(view: View, now: datetime) -> datetime | None:
     times = [retry.not_before for execution in view.claimable for retry in execution.retries]
     times += [build.not_before for build in view.builds if build.not_before is not None]
     return min((time for time in times if time > now), default=None)
-
-
-def free_slots(nodes: Iterable[NodeInfo], live: Sequence[LiveAttempt]) -> int:
-    """How many more attempts the nodes could hold by count."""
-    held: dict[NodeId, int] = {}
-    for attempt in live:
-        held[attempt.node] = held.get(attempt.node, 0) + 1
-    return sum(max(0, node.slots - held.get(node.id, 0)) for node in nodes)
 
 
 @dataclass(slots=True, kw_only=True)
