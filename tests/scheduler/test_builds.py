@@ -146,3 +146,28 @@ def test_a_dropped_build_that_never_started_is_forgotten(sim: Sim) -> None:
     sim.tick()
     assert sim.engine.starts() == {}
     assert sim.violations(at_rest=True) == []
+
+
+def test_an_ordered_stop_does_not_count_against_a_build(sim: Sim) -> None:
+    plays(sim, Play(seconds=600.0))
+    key = sim.upload()
+    for number in range(1, 7):
+        sim.tick()
+        assert build_row(sim, key) == (BuildState.RUNNING, number, 0)
+        sim.engine.close(stop_tasks=True)
+        sim.hear()
+    assert build_row(sim, key) == (BuildState.PENDING, 6, 0)
+
+
+def test_a_dropped_build_that_succeeds_late_deploys_nothing(sim: Sim, tmp_path: Path) -> None:
+    plays(sim, Play(seconds=2.0, result=BUILT))
+    key = sim.upload()
+    sim.tick()
+    before = job_row(sim)
+    leave_image(sim, key, 1, tmp_path)
+    sim.move(2.0)
+    sim.database.write(lambda connection: ledger.drop_build(connection, key, now=sim.clock.now))
+    sim.tick()
+    assert sim.live() == []
+    assert build_row(sim, key)[0] == BuildState.FAILED
+    assert job_row(sim) == before

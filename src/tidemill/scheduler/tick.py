@@ -18,6 +18,7 @@ from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.plan import Cancel, Decision, Promote, Snapshot, next_due, plan
 from tidemill.scheduler.reconcile import reconcile
 from tidemill.store import nodes
+from tidemill.store.ledger import Finished
 from tidemill.store.ledger_claim import BuildClaim, Claim, Claimed, claim, promote
 from tidemill.store.ledger_settle import Report, settle, units
 from tidemill.store.snapshot import look
@@ -229,6 +230,6 @@ class _Turns:
             self._numbers.popitem(last=False)
 
 
-def _log_ended(keys: Sequence[ExecutionKey]) -> None:
-    for key in keys:
-        _LOG.info("execution ended", execution=key)
+def _log_ended(executions: Sequence[Finished]) -> None:
+    for one in executions:
+        _LOG.info("execution ended", workspace=one.workspace, execution=one.id, state=one.state, failed=one.failed)

@@ -51,6 +51,16 @@ class Counters:
     retried: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An execution that has ended: its public id, its final state, and how many of its tasks failed."""
+
+    id: str
+    workspace: str
+    state: ExecutionState
+    failed: int
+
+
 @dataclass(slots=True)
 class Change:
     """What a batch changes in one execution's counters."""
@@ -261,11 +271,13 @@ def count(connection: Connection, changes: Mapping[int, Change], *, now: datetim
         connection.execute(_COUNT, rows)
 
 
-def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> list[ExecutionKey]:
-    """End those executions whose counters say so; which ones ended. Two statements, and one or two per job."""
+def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> list[Finished]:
+    """End those executions whose counters say so; which ones ended, and how. Two statements, and one or two per job."""
     rows = connection.execute(
         select(
             _EXECUTION.key,
+            _EXECUTION.id,
+            _EXECUTION.workspace,
             _EXECUTION.job,
             _EXECUTION.state,
             _EXECUTION.total,
@@ -280,10 +292,13 @@ def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> lis
     due = [(row, event) for row in rows if (event := _end(row)) is not None]
     moves = [ExecutionMove(event=event, key=row.key, seen=ExecutionState(row.state)) for row, event in due]
     moved = move_executions(connection, moves, now=now)
-    ended = [row for (row, _), done in zip(due, moved, strict=True) if done]
-    for job in sorted({row.job for row in ended}):
+    ended = [pair for pair, done in zip(due, moved, strict=True) if done]
+    for job in sorted({row.job for row, _ in ended}):
         jobs.settle(connection, JobKey(job), now)
-    return [ExecutionKey(row.key) for row in ended]
+    return [
+        Finished(id=row.id, workspace=row.workspace, state=EXECUTION_MOVES[event][1], failed=row.failed)
+        for row, event in ended
+    ]
 
 
 def cancel_execution(connection: Connection, key: ExecutionKey, *, force: bool, now: datetime) -> ExecutionState:

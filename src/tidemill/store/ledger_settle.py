@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from tidemill.model.execution import LOST_LIMIT, Reason, backoff
-from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
+from tidemill.model.ids import AttemptId, BuildKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, Outcome, OutcomeKind, Position
 from tidemill.model.states import TASK_MOVES, BuildEvent, BuildState, ExecutionState, TaskEvent, TaskState
 from tidemill.store import deploys, schema
@@ -17,6 +17,7 @@ from tidemill.store.ledger import (
     MESSAGE_MAX,
     BuildMove,
     Change,
+    Finished,
     TaskMove,
     count,
     finish,
@@ -73,7 +74,7 @@ class Settled:
     """What a report did: attempts that ended by it, and executions that ended with them."""
 
     attempts: int
-    executions: tuple[ExecutionKey, ...]
+    executions: tuple[Finished, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
