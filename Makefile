@@ -36,7 +36,7 @@ format: $(READY) ## let ruff put the code into shape
 	.venv/bin/ruff format src tests scripts bench examples hatch_build.py
 	.venv/bin/ruff check --fix src tests scripts bench examples hatch_build.py
 
-docs: $(READY) ## write the generated reference pages (settings, states, cli)
+docs: $(READY) ## write the generated reference pages (settings, states)
 	$(PY) scripts/reference.py
 
 serve: $(READY) ## a server on port 8700 with its data in ./.data
@@ -49,4 +49,4 @@ bench: $(READY) ## time from POST to a task's first line, tasks a second
 	$(PY) -m bench.run
 
 clean: ## remove what the commands above made
-	rm -rf .venv .demo .data .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

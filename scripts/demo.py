@@ -136,7 +136,9 @@ def where(url: str, *, keep: bool) -> None:
 def main() -> None:
     keep = os.environ.get("KEEP") == "1"
     HOME.mkdir(exist_ok=True)
-    subprocess.run([str(TIDEMILL), "stop", "--data-dir", str(DATA)], env=environment(), check=False)
+    if DATA.is_dir():  # a server that KEEP=1 has left
+        words = [str(TIDEMILL), "stop", "--data-dir", str(DATA)]
+        subprocess.run(words, env=environment(), check=False, stdout=subprocess.DEVNULL)
     fresh_data()
     with server(keep=keep) as url:
         console.print(f"A server runs at [bold]{url}[/bold], its data in {DATA.relative_to(ROOT)}\n")

@@ -34,7 +34,7 @@ class Output:
         assert found is not None
         return found
 
-    def write(self, owner: int, lines: Sequence[Line], kind: str = "t") -> None:
+    def write(self, owner: int, lines: Sequence[Line], kind: str = "t", *, cut: bool = False) -> None:
         self.blocks += 1
         base_ns = round(self.noon.timestamp()) * 1_000_000_000
         rows = [[index, 1, "stdout", base_ns + round(at * 1e9), severity, text] for at, index, severity, text in lines]
@@ -52,6 +52,7 @@ class Output:
             last_at=self.noon.timestamp() + max(at for at, *_ in lines),
             lines={severity: severities.count(severity) for severity in severities},
             data=data,
+            cut=cut,
         )
         offset = self.api.parts.logfiles.append("x/1.log", data)
         self.api.parts.logfiles.sync()
@@ -123,6 +124,9 @@ def test_a_line_has_the_shape_that_the_official_clients_read(output: Output) -> 
         "message": 'boom\u2028\x1b[31m "quoted"',
         "severity": 17,
         "trace_id": "",
+        "task": "task-0",
+        "attempt": 1,
+        "stream": "stdout",
     }
 
 
@@ -194,3 +198,20 @@ def test_a_log_file_that_is_gone_leaves_a_line_that_says_so(output: Output) -> N
     output.write(1, [(1, 0, "INFO", "lost")])
     (output.api.parts.arrivals.parent / "logs" / "x" / "1.log").unlink()
     assert "gone" in texts(output.api)[0]
+
+
+def test_lines_of_builds_can_be_asked_for_alone_and_name_no_task(output: Output) -> None:
+    output.write(1, [(1.0, 0, "INFO", "of a task")])
+    output.write(2, [(2.0, 0, "INFO", "of a build")], kind="b")
+    answer = read(output.api, "type=build")
+    assert [line["message"] for line in answer["logs"]] == ["of a build"]
+    assert "task" not in answer["logs"][0]
+    assert answer["totalCount"] == 1
+
+
+def test_a_cut_is_marked_where_output_was_dropped(output: Output) -> None:
+    output.write(1, [(1.0, 0, "INFO", "the last line kept")], cut=True)
+    newest, kept = read(output.api)["logs"]
+    assert newest["message"] == "(output was dropped from here on: a limit was reached)"
+    assert newest["severity"] == 13
+    assert kept["message"] == "the last line kept"

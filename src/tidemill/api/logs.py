@@ -61,6 +61,7 @@ def _query(call: Call) -> LogQuery:
         severities=_severities(asked.get("severity", "")),
         limit=min(_number(asked, "limit", _DEFAULT_LINES, 1), MAX_LINES),
         offset=_number(asked, "offset", 0, 0),
+        builds_only=asked.get("type") == "build",
     )
 
 
@@ -109,9 +110,16 @@ def _number(asked: QueryParams, name: str, default: int, least: int) -> int:
 def _line(line: LogLine) -> dict[str, Json]:
     seconds, fraction = divmod(line.at_ns, 1_000_000_000)
     day = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # the last three are ours: the official clients read the others and skip what they do not know
+    ours: dict[str, Json] = {
+        "task": None if line.index is None else f"task-{line.index}",
+        "attempt": line.attempt,
+        "stream": line.stream,
+    }
     return {
         "timestamp": f"{day}.{fraction:09d}Z",
         "message": line.text,
         "severity": _NUMBERS[line.severity],
         "trace_id": "",
+        **{name: value for name, value in ours.items() if value is not None},
     }

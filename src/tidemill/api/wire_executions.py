@@ -148,7 +148,8 @@ def result_line(ended: Ended) -> bytes:
     head = render({"index": task.index, "status": task.state.value})[:-1]
     times = {"startedAt": timestamp(task.started_at), "completedAt": timestamp(task.completed_at)}
     tail: dict[str, Json] = {"attempts": task.attempts, **times}
-    if task.state is not TaskState.SUCCEEDED:
+    # a success has a reason when its result was dropped
+    if task.state is not TaskState.SUCCEEDED or task.reason is not None:
         tail["error"] = {"reason": task.reason.value if task.reason is not None else "", "message": task.message}
     return head + b',"result":' + _one_line(ended.result) + b"," + render(tail)[1:] + b"\n"
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tidemill.model.errors import NotFound
-from tidemill.model.lease import Severity
+from tidemill.model.ids import OwnerKind
+from tidemill.model.lease import Severity, Stream
 from tidemill.model.principal import Principal
 from tidemill.service.parts import Parts
 from tidemill.store import executions, log_blocks
@@ -23,6 +24,7 @@ _MAX_BLOCKS_READ: Final = 1_000
 _MAX_BLOCKS_COUNTED: Final = 20_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST: Final = "(the output that belongs here is gone)"
+_CUT: Final = "(output was dropped from here on: a limit was reached)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class LogQuery:
     """Which lines of a job: between ``since`` and ``until``, both inclusive. The newest ``offset`` ones are skipped.
 
     ``execution`` is an id or a unique prefix, empty for all of them and the builds. ``search`` is looked for in any
-    case. Empty ``severities``: all.
+    case. Empty ``severities``: all. ``builds_only`` leaves tasks out.
     """
 
     job: str
@@ -42,15 +44,21 @@ class LogQuery:
     severities: frozenset[Severity] = frozenset()
     limit: int = 1_000
     offset: int = 0
+    builds_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """``at_ns`` is nanoseconds since the epoch."""
+    """``at_ns`` is nanoseconds since the epoch. ``index`` is None for a build; words of ours have neither attempt nor
+    stream.
+    """
 
     at_ns: int
     severity: Severity
     text: str
+    index: int | None = None
+    attempt: int | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +86,13 @@ def read(parts: Parts, principal: Principal, query: LogQuery) -> LogPage:
             lambda connection: executions.find(connection, workspace, query.execution, query.job)
         ).key
     blocks = BlockQuery(
-        job=job, owner=owner, index=query.index, since=query.since, until=query.until, limit=_PAGE_BLOCKS
+        job=job,
+        kind=OwnerKind.BUILD if query.builds_only else None,
+        owner=owner,
+        index=query.index,
+        since=query.since,
+        until=query.until,
+        limit=_PAGE_BLOCKS,
     )
     reader = _Reader(parts, query)
     lines = list(reader.newest(_pages(parts, blocks, _MAX_BLOCKS_READ)))
@@ -130,10 +144,21 @@ class _Reader:
             yield 0, LogLine(at_ns=_ns(block.last_at), severity=Severity.WARNING, text=_LOST)
             return
         # str.splitlines would also cut at characters that JSON strings may hold
-        for number, row in enumerate(filter(None, text.split("\n"))):
-            index, _attempt, _stream, at_ns, severity, words = json.loads(row)
+        rows = list(filter(None, text.split("\n")))
+        for number, row in enumerate(rows):
+            index, attempt, stream, at_ns, severity, words = json.loads(row)
             if self._wanted(index, at_ns, severity, words):
-                yield number, LogLine(at_ns=at_ns, severity=Severity(severity), text=words)
+                line = LogLine(
+                    at_ns=at_ns,
+                    severity=Severity(severity),
+                    text=words,
+                    index=index if block.kind == OwnerKind.TASK else None,
+                    attempt=attempt,
+                    stream=Stream(stream),
+                )
+                yield number, line
+        if block.cut and not self._search:
+            yield len(rows), LogLine(at_ns=_ns(block.last_at), severity=Severity.WARNING, text=_CUT)
 
     def _wanted(self, index: int, at_ns: int, severity: str, words: str) -> bool:
         query = self._query

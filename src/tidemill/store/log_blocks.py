@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select, tuple_, update
 
-from tidemill.model.ids import JobKey, NodeId
+from tidemill.model.ids import JobKey, NodeId, OwnerKind
 from tidemill.model.lease import LogBlock, Position
 from tidemill.store import schema
 
@@ -49,10 +49,11 @@ class BlockRow:
 class BlockQuery:
     """Blocks of one job that may hold lines from ``since`` to ``until`` (inclusive), of all or of one owner and index.
 
-    ``before`` is the last row of the page before, exclusive.
+    ``kind`` leaves only blocks of tasks or of builds. ``before`` is the last row of the page before, exclusive.
     """
 
     job: JobKey
+    kind: OwnerKind | None = None
     owner: int | None = None
     index: int | None = None
     since: datetime | None = None
@@ -82,6 +83,8 @@ def known(connection: Connection, node: NodeId, block_ids: Sequence[str]) -> fro
 def find(connection: Connection, query: BlockQuery) -> list[BlockRow]:
     """Rows in order of their last line, newest first. One statement, by log_block_job (one owner: log_block_owner)."""
     wanted = [_BLOCK.job == query.job]
+    if query.kind is not None:
+        wanted.append(_BLOCK.kind == query.kind.value)
     if query.owner is not None:
         wanted.append(_BLOCK.owner == query.owner)
     if query.index is not None:
