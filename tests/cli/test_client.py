@@ -1,6 +1,7 @@
 """The client over real sockets: headers, repetitions, uploads, streams, broken connections."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def test_every_request_says_who_where_and_which_version(wire: WireServer) -> Non
     assert headers["x-blaxel-workspace"] == "main"
     assert headers["blaxel-version"] == "2026-04-28"
     assert headers["user-agent"].startswith("tidemill/")
+
+
+def test_a_job_that_was_written_is_answered_with_the_servers_time(wire: WireServer) -> None:
+    wire.on("PUT /v0/jobs/etl", Reply(body={"metadata": {"name": "etl"}}))
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    with connect(wire) as client:
+        at = client.put_job({"metadata": {"name": "etl"}}).at
+    assert at is not None
+    assert before <= at <= datetime.now(UTC)
 
 
 def test_a_broken_connection_is_tried_again_with_the_same_key(wire: WireServer) -> None:

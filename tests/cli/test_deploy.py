@@ -5,11 +5,13 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tidemill.cli.deploy import sending_began
 from tidemill.cli.exits import CommandError
 from tidemill.cli.source import SourceFlags, job_request, pack, read_manifest, resolve
 
@@ -45,6 +47,11 @@ def job(status: str, *events: dict[str, str]) -> dict[str, Any]:
     return {"metadata": {"name": "etl"}, "status": status, "spec": {"runtime": runtime}, "events": list(events)}
 
 
+def stamp(*, seconds: float) -> str:
+    """A time so far from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
 def place(wire: WireServer, number: int = 1, status: str = "UPLOADING") -> Reply:
     return Reply(body=job(status), headers={"X-Blaxel-Upload-Url": f"{wire.origin}/uploads/{number}"})
 
@@ -53,7 +60,7 @@ def test_a_folder_is_described_packed_sent_and_waited_for(wire: WireServer, tide
     wire.on(PUT, place(wire))
     wire.on("PUT /uploads/1", Reply(body={}))
     wire.on(GET, Reply(body=job("BUILDING")), Reply(body=job("DEPLOYED")))
-    line = {"timestamp": "2026-08-21T10:00:00Z", "message": "installing numpy", "severity": 9}
+    line = {"timestamp": stamp(seconds=60), "message": "installing numpy", "severity": 9}
     wire.on(LOGS, Reply(body={"etl": {"logs": [line], "totalCount": 1}}))
     ended = tidemill("deploy", str(folder))
     assert ended.code == 0
@@ -216,3 +223,26 @@ def test_a_value_that_is_entirely_a_reference_stands_for_another(value: str, res
 def test_a_reference_to_nothing_is_told_by_name(value: str, missing: str) -> None:
     with pytest.raises(KeyError, match=missing):
         resolve(value, {"A": "1"}, {})
+
+
+def test_only_lines_of_this_build_are_shown(wire: WireServer, tidemill: Tidemill, folder: Path) -> None:
+    wire.on(PUT, place(wire))
+    wire.on("PUT /uploads/1", Reply(body={}))
+    wire.on(GET, Reply(body=job("BUILDING")), Reply(body=job("DEPLOYED")))
+    # the window that is asked for begins at a whole second
+    lines = [{"timestamp": stamp(seconds=60), "message": "new"}, {"timestamp": stamp(seconds=-0.2), "message": "old"}]
+    wire.on(LOGS, Reply(body={"etl": {"logs": lines, "totalCount": 2}}))
+    ended = tidemill("deploy", str(folder))
+    assert " new\n" in ended.err
+    assert " old\n" not in ended.err
+    query = wire.find(LOGS)[0].query
+    assert query["type"] == "build"
+    assert query["start"] >= stamp(seconds=-30)[:19]
+
+
+def test_the_servers_clock_counts_where_it_is_another() -> None:
+    own = datetime(2026, 8, 21, 10, 0, 0, 900_000, tzinfo=UTC)
+    assert sending_began(own, None) == own
+    assert sending_began(own, own.replace(microsecond=0)) == own
+    slow = own.replace(microsecond=0) - timedelta(minutes=3)
+    assert sending_began(own, slow) == slow

@@ -2,6 +2,10 @@
 
 import csv
 import io
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -219,3 +223,155 @@ def test_delete_deletes_each_job_that_is_named(wire: WireServer, tidemill: Tidem
     for name in ("a", "b"):
         wire.on(f"DELETE /v0/jobs/{name}", Reply(body={**job(name), "status": "DELETING"}))
     assert tidemill("delete", "job", "a", "b", "--yes").out == "a: DELETING\nb: DELETING\n"
+
+
+@pytest.mark.parametrize(
+    "words", ["executions etl", "job etl executions", "job etl", "execution 7f3c2a9e", "workspaces", "workspace main"]
+)
+def test_a_status_that_would_be_ignored_is_a_usage_error(wire: WireServer, tidemill: Tidemill, words: str) -> None:
+    ended = tidemill("get", *words.split(), "--status", "failed")
+    assert (ended.code, ended.out, wire.seen) == (2, "", [])
+    assert ended.err.splitlines()[0].endswith(" has no --status; these have: jobs, tasks")
+
+
+def test_a_filtered_list_does_not_compare_itself_with_the_whole_one(wire: WireServer, tidemill: Tidemill) -> None:
+    failed = {"metadata": {"name": "task-3"}, "status": "failed"}
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", page(failed, failed, cursor="c", total=200))
+    ended = tidemill("get", "tasks", "etl", "7f3c2a9e", "--status", "failed", "--limit", "2")
+    assert "the first 2 matching;" in ended.err
+
+
+def test_executions_count_what_succeeded_not_what_ended(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on("GET /v0/jobs/etl/executions", page(EXECUTION, total=1))
+    header, row = tidemill("get", "executions", "etl").out.splitlines()
+    assert header.split() == ["ID", "JOB", "STATUS", "TASKS", "RUNNING", "SUCCEEDED", "FAILED", "CREATED", "TOOK"]
+    assert row.split()[:7] == [ID, "etl", "running", "3", "1", "1", "1"]
+
+
+def test_tasks_say_how_often_they_were_tried_and_why_a_result_is_missing(wire: WireServer, tidemill: Tidemill) -> None:
+    conditions = [{"reason": "ResultRejected", "message": "not\nJSON"}]
+    dropped = {"metadata": {"name": "task-3"}, "status": "succeeded", "attempts": 2, "conditions": conditions}
+    fine = {"metadata": {"name": "task-4"}, "status": "succeeded", "conditions": []}
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", page(dropped, fine, total=2))
+    header, first, second = tidemill("get", "tasks", "etl", "7f3c2a9e").out.splitlines()
+    assert header.split() == ["TASK", "STATUS", "TRIES", "STARTED", "TOOK", "REASON", "MESSAGE"]
+    assert first.split() == ["task-3", "succeeded", "2", "-", "-", "ResultRejected", "not", "JSON"]
+    assert second.split() == ["task-4", "succeeded", "-", "-", "-"]
+    assert second == second.rstrip()
+
+
+def on_a_terminal(wire: WireServer, *words: str) -> list[str]:
+    """The lines that a terminal of 80 columns gets, without their colours."""
+    ours, theirs = pty.openpty()
+    variables = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tidemill.main", *words, "--url", wire.url, "--api-key", "k"],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env=variables,
+    ) as process:
+        os.close(theirs)
+        text = b""
+        while chunk := read_terminal(ours):
+            text += chunk
+        os.close(ours)
+        assert process.wait(timeout=20) == 0
+    return text.decode().splitlines()
+
+
+def read_terminal(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        # EIO: the other side is closed
+        return b""
+
+
+def test_on_a_terminal_ids_are_short_and_states_and_numbers_whole(wire: WireServer) -> None:
+    metadata = {**EXECUTION["metadata"], "job": "a-job-of-a-rather-long-name", "startedAt": "2026-08-21T10:00:00.5Z"}
+    stats = {"total": 1000000, "running": 1000, "success": 900000, "failure": 90000}
+    own = {**metadata, "id": "sweep-demo-1", "completedAt": "2026-08-21T13:10:00.5Z"}
+    rows = [{"metadata": {**own, "id": ID}, "status": "cancelling", "stats": stats}]
+    wire.on("GET /v0/jobs/etl/executions", page(*rows, total=1))
+    header, row = on_a_terminal(wire, "get", "executions", "etl")
+    assert header.split() == ["ID", "STATUS", "TASKS", "RUNNING", "SUCCEEDED", "FAILED", "CREATED", "TOOK"]
+    assert row.split()[:6] == ["7f3c2a9e", "cancelling", "1000000", "1000", "900000", "90000"]
+    assert row.endswith("3 h 10 min")
+    assert max(len(header), len(row)) <= 80
+    rows[0]["metadata"] = own
+    wire.on("GET /v0/jobs/etl/executions", page(*rows, total=1))
+    assert on_a_terminal(wire, "get", "executions", "etl")[1].startswith("sweep-demo-1")
+
+
+def test_on_a_terminal_only_the_message_of_a_task_is_cut(wire: WireServer) -> None:
+    conditions = [{"reason": "OutOfMemory", "message": "it had " + "far " * 30 + "too little"}]
+    metadata = {"name": "task-100000", "startedAt": "2026-08-21T10:00:00Z", "completedAt": "2026-08-21T13:10:00Z"}
+    task = {"metadata": metadata, "status": "failed", "attempts": 3, "conditions": conditions}
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", page(task, total=1))
+    _, row = on_a_terminal(wire, "get", "tasks", "etl", "7f3c2a9e")
+    assert row.split()[:3] == ["task-100000", "failed", "3"]
+    assert "3 h 10 min  OutOfMemory  it had" in row
+    assert row.endswith("…")
+    assert len(row) <= 80
+
+
+def test_lines_say_whose_they_are_where_that_is_not_clear(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e", Reply(body=EXECUTION))
+    one = {**log(1, "one"), "task": "task-4", "attempt": 1, "stream": "stdout"}
+    two = {**log(2, "two"), "task": "task-4", "attempt": 2, "stream": "stderr"}
+    build = {**log(3, "built"), "attempt": 1, "stream": "stdout"}
+    wire.on(LOGS, logs(build, two, one))
+
+    def texts(*words: str) -> list[str]:
+        return [line.partition(" ")[2] for line in tidemill("logs", "job", "etl", *words).out.splitlines()]
+
+    assert texts() == ["task-4 │ one", "task-4#2 │ two", "built"]
+    assert texts("7f3c2a9e") == ["task-4 │ one", "task-4#2 │ two", "built"]
+    wire.on(LOGS, logs(two, one))
+    assert texts("7f3c2a9e", "4") == ["one", "#2 │ two"]
+    wire.on(LOGS, logs(two))
+    assert tidemill("logs", "job", "etl", "-o", "json").json() == two
+
+
+@pytest.mark.parametrize("words", ["get tasks", "get execution", "cancel"])
+def test_a_job_where_an_execution_is_wanted_is_told_so(wire: WireServer, tidemill: Tidemill, words: str) -> None:
+    wire.on("GET /v0/jobs/weather", Reply(body=job("weather")))
+    ended = tidemill(*words.split(), "weather")
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        "error: 'weather' is a job: which of its executions?",
+        f"  tidemill {words} weather ID",
+        "  the ids:  tidemill get executions weather",
+    ]
+    assert wire.lines() == ["GET /v0/executions/weather", "GET /v0/jobs/weather"]
+
+
+@pytest.mark.parametrize("words", ["get tasks", "get execution", "cancel"])
+def test_neither_a_job_nor_an_execution_is_the_servers_own_answer(
+    wire: WireServer, tidemill: Tidemill, words: str
+) -> None:
+    ended = tidemill(*words.split(), "nothing")
+    assert (ended.code, ended.err) == (1, "error: no GET /v0/executions/nothing here\n")
+
+
+class Typed(io.StringIO):
+    """A person at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_not_there_is_said_before_the_question(
+    wire: WireServer, tidemill: Tidemill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Typed("y\n"))
+    ended = tidemill("delete", "job", "missing")
+    assert (ended.code, ended.err) == (1, "error: no GET /v0/jobs/missing here\n")
+    wire.on("GET /v0/jobs/etl", Reply(body=job("etl")))
+    wire.on("DELETE /v0/jobs/etl", Reply(body={**job("etl"), "status": "DELETING"}))
+    assert tidemill("delete", "job", "etl").out == "etl: DELETING\n"
+    monkeypatch.setattr("sys.stdin", Typed("n\n"))
+    ended = tidemill("delete", "job", "etl")
+    assert (ended.code, ended.out) == (1, "")
+    assert len(wire.find("DELETE /v0/jobs/etl")) == 1

@@ -1,5 +1,6 @@
 """`tidemill run job` over real HTTP."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from .conftest import Ended, Reply, WireServer
 
@@ -17,6 +20,13 @@ TASKS = f"{GET}/tasks"
 CREATED = Reply(body={"executionId": ID, "jobId": "etl"})
 
 Tidemill = Callable[..., Ended]
+
+
+class Stdin:
+    """What a test types or pipes: text for the question, bytes for the inputs."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.buffer = io.BytesIO(raw)
 
 
 def execution(status: str, **stats: int) -> Reply:
@@ -122,3 +132,35 @@ def test_ctrl_c_leaves_the_execution_alone_and_says_how_to_cancel_it(wire: WireS
     assert "tidemill cancel etl 7f3c2a9e" in err
     assert "Traceback" not in err
     assert not wire.find(f"DELETE /v0/jobs/etl/executions/{ID}")
+
+
+@pytest.mark.parametrize("words", [("--file", "-"), ("-f", "-"), ("--file=-",)])
+def test_a_dash_is_stdin(
+    wire: WireServer, tidemill: Tidemill, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    wire.on(POST, CREATED)
+    monkeypatch.setattr("sys.stdin", Stdin(b'{"n":1}\n{"n":2}\n'))
+    assert tidemill("run", "job", "etl", *words).code == 0
+    assert json.loads(wire.seen[0].body) == {"tasks": [{"n": 1}, {"n": 2}]}
+
+
+def test_the_last_line_of_the_progress_has_the_average_of_the_run(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("running", success=1), execution("succeeded", success=4))
+    last = tidemill("run", "job", "etl", "--wait").err.splitlines()[1]
+    assert last == "4/4 done  0 running  0 failed  0.3/s on average"
+
+
+def test_a_success_whose_result_was_dropped_is_counted(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    ended = execution("succeeded", success=4)
+    dropped = {"type": "ResultRejected", "reason": "ResultRejected", "message": "not JSON"}
+    tasks = [{"metadata": {"name": f"task-{n}"}, "status": "succeeded", "conditions": [dropped]} for n in (1, 3)]
+    fine = {"metadata": {"name": "task-0"}, "status": "succeeded", "conditions": []}
+    ended.body["tasks"] = [fine, *tasks]
+    wire.on(GET, ended)
+    out = tidemill("run", "job", "etl", "--wait").out
+    assert out.splitlines()[-1] == "  at least 2 results dropped, first that of task-1  ResultRejected  not JSON"
+    ended.body["tasks"] = [fine, fine, fine, tasks[0]]
+    out = tidemill("run", "job", "etl", "--wait").out
+    assert out.splitlines()[-1] == "  1 result dropped, that of task-1  ResultRejected  not JSON"

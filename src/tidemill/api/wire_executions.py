@@ -138,6 +138,7 @@ def task_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
         "metadata": present(metadata),
         "spec": limits,
         "status": task.state.value,
+        "attempts": task.attempts,  # ours
         "conditions": [] if task.reason is None else [_condition(task)],
     }
 

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from tidemill.cli import output
 from tidemill.cli.connection import Connection, connected
+from tidemill.cli.lookup import find_execution
 from tidemill.cli.output import Output
 from tidemill.sdk import ENDED, Execution, Stats
 
@@ -35,7 +36,7 @@ def command(
         if execution:
             job = job_or_id
         else:
-            metadata = client.find_execution(job_or_id)["metadata"]
+            metadata = find_execution(client, job_or_id, "cancel")["metadata"]
             job, execution = metadata["job"], metadata["id"]
         _print(client.cancel_execution(job, execution, force=force), form)
 

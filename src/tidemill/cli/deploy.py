@@ -31,11 +31,12 @@ _FINAL: Final = frozenset({"DEPLOYED", "FAILED"})
 _GONE: Final = frozenset({"DEACTIVATED", "DEACTIVATING", "DELETING", "TERMINATED"})
 _MOST_LINES: Final = 10_000
 _LAST_LINES_S: Final = 1.5
+_SAME_CLOCK: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A deploy on its way: the job's events as they were before its source was sent, and since when it prints."""
+    """A deploy on its way: the job's events as they were before its source was sent, and when sending began."""
 
     name: str
     before: tuple[Event, ...]
@@ -70,10 +71,9 @@ def command(
         output.hint(f"warning: {warning}")
     name = request["metadata"]["name"]
     with connected(server or Connection()) as client:
-        job = _send(client, folder, manifest, request)
+        job, since = _send(client, folder, manifest, request)
         if wait:
-            sent = Sent(name=name, before=tuple(job.get("events") or ()), since=started - timedelta(minutes=1))
-            job = _wait(client, sent, timeout)
+            job = _wait(client, Sent(name=name, before=tuple(job.get("events") or ()), since=since), timeout)
     if form != "table":
         output.print_value(job, form)
     elif wait:
@@ -103,9 +103,20 @@ def _package_warnings(manifest: Manifest) -> tuple[str, ...]:
     return (f"folders under [job] are jobs of their own; deploy each by `tidemill deploy FOLDER`: {folders}",)
 
 
-def _send(client: Client, folder: Path, manifest: Manifest, request: Job) -> Job:
+def sending_began(own: datetime, server: datetime | None) -> datetime:
+    """When sending began on the clock that lines of the build are stamped with.
+
+    `own` is what our clock said before the request, `server` what its answer said, in whole seconds: that counts only
+    where it shows that the two clocks differ.
+    """
+    return own if server is None or abs(server - own) <= _SAME_CLOCK else server
+
+
+def _send(client: Client, folder: Path, manifest: Manifest, request: Job) -> tuple[Job, datetime]:
+    """The job as it was answered, and when sending began."""
     if "image" in (request["spec"].get("runtime") or {}):
-        return _write_job(client, request, upload=False).job
+        began = output.wall_clock()
+        return _write_job(client, request, upload=False).job, began
     with tempfile.TemporaryDirectory(prefix="tidemill-deploy-") as scratch:
         archive = Path(scratch) / "source.zip"
         count = pack(folder, manifest, archive)
@@ -114,9 +125,10 @@ def _send(client: Client, folder: Path, manifest: Manifest, request: Job) -> Job
         return _upload(client, request, archive)
 
 
-def _upload(client: Client, request: Job, archive: Path) -> Job:
+def _upload(client: Client, request: Job, archive: Path) -> tuple[Job, datetime]:
     """Five attempts, each with an address of its own: one that was used may be spent."""
     for pause_s in (*_UPLOAD_PAUSES_S, None):
+        began = output.wall_clock()
         answer = _write_job(client, request, upload=True)
         if not answer.upload_url:
             raise CommandError("the server named no place to send the source to; is it a Tidemill server?")
@@ -129,7 +141,7 @@ def _upload(client: Client, request: Job, archive: Path) -> Job:
             output.hint(f"sending failed ({error}); again in {pause_s:.0f} s")
             time.sleep(pause_s)
         else:
-            return answer.job
+            return answer.job, sending_began(began, answer.at)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -194,12 +206,16 @@ def _watch(client: Client, sent: Sent, spinner: Status, console: Console, timeou
 def _print_build(client: Client, sent: Sent, tail: Tail, console: Console) -> None:
     end = output.wall_clock() + timedelta(minutes=1)
     try:
-        lines, _ = read_window(client, LogQuery(job=sent.name, start=sent.since, end=end), _MOST_LINES)
+        query = LogQuery(job=sent.name, start=sent.since, end=end, builds_only=True)
+        lines, _ = read_window(client, query, _MOST_LINES)
     except ApiError:
         # to see the build is a courtesy; what became of it is in the job's state and events
         return
     for line in tail.fresh(lines):
-        print_line(console, line)
+        # the window begins at a whole second, in which the build before may have ended
+        at = output.parse_time(line.get("timestamp"))
+        if at is not None and at >= sent.since:
+            print_line(console, line)
 
 
 def _failure(sent: Sent, job: Job) -> CommandError:

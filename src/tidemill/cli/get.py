@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar, assert_never
+from typing import Annotated, Final, Literal, TypeVar, assert_never
 
 from cyclopts import Parameter
 from rich.text import Text
@@ -11,12 +11,15 @@ from rich.text import Text
 from tidemill.cli import output
 from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import usage
+from tidemill.cli.lookup import find_execution
 from tidemill.cli.output import Column, Output
 from tidemill.cli.run import cause, task_name
 from tidemill.sdk import Client, Execution, Job, Page, PageQuery, Stats, Task, Workspace
 
 T = TypeVar("T")
 
+_WITH_STATUS: Final = ("jobs", "tasks")
+"""The lists that the server can narrow by state."""
 _FORMS = (
     "jobs",
     "job NAME",
@@ -50,7 +53,7 @@ class Which:
     all: Annotated[bool, Parameter(negative="", show_default=False)] = False
     """Every entry, however many."""
     status: str = ""
-    """Only entries in these states, comma separated (jobs and tasks)."""
+    """Only entries in these states, comma separated (of jobs and tasks; nothing else can be asked so)."""
 
 
 def command(
@@ -68,9 +71,11 @@ def command(
     names
         Which one.
     """
-    target = parse_target((kind, *names))
+    target, which = parse_target((kind, *names)), which or Which()
+    if which.status and target.kind not in _WITH_STATUS:
+        raise usage(f"get {target.kind} has no --status; these have: {', '.join(_WITH_STATUS)}")
     with connected(server or Connection()) as client:
-        _show(client, target, which or Which(), form)
+        _show(client, target, which, form)
 
 
 def parse_target(words: Sequence[str]) -> Target:
@@ -111,9 +116,9 @@ def _show(client: Client, target: Target, which: Which, form: output.Format) -> 
             _print(client.get_job(target.job), form, lambda job: print_jobs([job]))
         case "executions":
             executions = _collect(lambda page: client.list_executions(target.job, page), which)
-            _print(executions, form, print_executions)
+            _print(executions, form, _print_executions)
         case "execution":
-            _print(find(client, target.job, target.name), form, _print_execution)
+            _print(_find(client, target), form, _print_execution)
         case "tasks":
             _show_tasks(client, target, which, form)
         case "workspaces":
@@ -124,15 +129,17 @@ def _show(client: Client, target: Target, which: Which, form: output.Format) -> 
             assert_never(target.kind)
 
 
-def find(client: Client, job: str, execution: str) -> Execution:
+def _find(client: Client, target: Target) -> Execution:
     """An execution by its id or a prefix; in the whole workspace when the job is not named."""
-    return client.get_execution(job, execution) if job else client.find_execution(execution)
+    if target.job:
+        return client.get_execution(target.job, target.name)
+    return find_execution(client, target.name, f"get {target.kind}")
 
 
 def _show_tasks(client: Client, target: Target, which: Which, form: output.Format) -> None:
     job, execution = target.job, target.name
     if not job:
-        metadata = client.find_execution(execution)["metadata"]
+        metadata = _find(client, target)["metadata"]
         job, execution = metadata["job"], metadata["id"]
     _print(_collect(lambda page: client.list_tasks(job, execution, page), which), form, _print_tasks)
 
@@ -156,14 +163,22 @@ def _collect(ask: Callable[[PageQuery], Page[T]], which: Which) -> list[T]:
         if not cursor:
             return found
         if not which.all and len(found) >= which.limit:
-            output.hint(f"the first {len(found)} of {page.total}; --limit N or --all shows more")
+            # the server's total is that of the list without the filter
+            of = "matching" if which.status else f"of {page.total}"
+            output.hint(f"the first {len(found)} {of}; --limit N or --all shows more")
             return found
 
 
 def print_jobs(jobs: list[Job]) -> None:
     """A table of jobs."""
     now = output.wall_clock()
-    columns = (Column("NAME"), Column("STATUS"), Column("IMAGE"), Column("MEMORY", numeric=True), Column("UPDATED"))
+    columns = (
+        Column("NAME"),
+        Column("STATUS"),
+        Column("IMAGE", long=True, spare=True),
+        Column("MEMORY", numeric=True),
+        Column("UPDATED", spare=True),
+    )
     rows = []
     for job in jobs:
         metadata, runtime = job.get("metadata", {}), job.get("spec", {}).get("runtime") or {}
@@ -180,12 +195,11 @@ def print_jobs(jobs: list[Job]) -> None:
     output.print_table(columns, rows)
 
 
-def print_executions(executions: list[Execution]) -> None:
-    """A table of executions."""
+def _print_executions(executions: list[Execution]) -> None:
     now = output.wall_clock()
-    titles = ("TASKS", "RUNNING", "DONE", "FAILED")
+    titles = ("TASKS", "RUNNING", "SUCCEEDED", "FAILED")
     columns = (
-        *(Column(title) for title in ("ID", "JOB", "STATUS")),
+        *(Column("ID"), Column("JOB", spare=True), Column("STATUS")),
         *(Column(title, numeric=True) for title in titles),
         *(Column(title) for title in ("CREATED", "TOOK")),
     )
@@ -195,7 +209,7 @@ def print_executions(executions: list[Execution]) -> None:
 def _execution_row(execution: Execution, now: datetime) -> tuple[str | Text, ...]:
     metadata, stats = execution.get("metadata", {}), execution.get("stats", Stats())
     return (
-        metadata.get("id", "-"),
+        output.shown_id(metadata.get("id", "-")),
         metadata.get("job", "-"),
         output.state(execution.get("status", "")),
         str(stats.get("total", 0)),
@@ -208,7 +222,7 @@ def _execution_row(execution: Execution, now: datetime) -> tuple[str | Text, ...
 
 
 def _print_execution(execution: Execution) -> None:
-    print_executions([execution])
+    _print_executions([execution])
     metadata = execution.get("metadata", {})
     job, short = metadata.get("job", ""), output.short_id(metadata.get("id", ""))
     output.hint(
@@ -220,16 +234,21 @@ def _print_execution(execution: Execution) -> None:
 
 def _print_tasks(tasks: list[Task]) -> None:
     now = output.wall_clock()
-    columns = tuple(Column(title) for title in ("TASK", "STATUS", "STARTED", "TOOK", "REASON", "MESSAGE"))
+    # a server may not say it
+    tries = any("attempts" in task for task in tasks)
+    columns = (
+        *(Column("TASK"), Column("STATUS"), *((Column("TRIES", numeric=True),) if tries else ())),
+        *(Column("STARTED", spare=True), Column("TOOK"), Column("REASON"), Column("MESSAGE", long=True)),
+    )
     rows = []
     for task in tasks:
         metadata = task.get("metadata", {})
-        # a task that went well has nothing to explain
-        reason, message = cause(task) if task.get("status") != "succeeded" else ("", "")
+        reason, message = cause(task)
         rows.append(
             (
                 task_name(task),
                 output.state(task.get("status", "")),
+                *((str(task.get("attempts", "-")),) if tries else ()),
                 output.ago(metadata.get("startedAt"), now),
                 output.span(metadata.get("startedAt"), metadata.get("completedAt"), now),
                 reason,
@@ -241,6 +260,6 @@ def _print_tasks(tasks: list[Task]) -> None:
 
 def _print_workspaces(workspaces: list[Workspace]) -> None:
     now = output.wall_clock()
-    columns = (Column("NAME"), Column("DISPLAY NAME"), Column("CREATED"))
+    columns = (Column("NAME"), Column("DISPLAY NAME", long=True), Column("CREATED", spare=True))
     rows = [(w.get("name", "-"), w.get("displayName") or "-", output.ago(w.get("createdAt"), now)) for w in workspaces]
     output.print_table(columns, rows)

@@ -88,7 +88,7 @@ def job(
         tail = Tail()
         lines, total = read_window(client, query, which.limit)
         fresh = tail.fresh(lines)
-        _print(fresh, form)
+        _print(fresh, query, form)
         if which.follow:
             _follow(client, query, tail, form)
         elif not fresh:
@@ -106,14 +106,14 @@ class Tail:
     """
 
     def __init__(self) -> None:
-        self._seen: Counter[tuple[str, str]] = Counter()
+        self._seen: Counter[tuple[str, str, str, int]] = Counter()
 
     def fresh(self, window: Sequence[LogLine]) -> list[LogLine]:
         """The new lines of a window that comes newest first, oldest first."""
-        counted: Counter[tuple[str, str]] = Counter()
+        counted: Counter[tuple[str, str, str, int]] = Counter()
         found = []
         for line in reversed(window):
-            key = (line.get("timestamp", ""), line.get("message", ""))
+            key = (line.get("timestamp", ""), line.get("message", ""), line.get("task", ""), line.get("attempt", 0))
             counted[key] += 1
             if counted[key] > self._seen[key]:
                 self._seen[key] = counted[key]
@@ -148,7 +148,7 @@ def _follow(client: Client, query: LogQuery, tail: Tail, form: output.Format) ->
             away = True
             continue
         fresh = tail.fresh(lines)
-        _print(fresh, form)
+        _print(fresh, query, form)
         quiet = quiet + 1 if ended and not fresh else 0
         # while the server was away nothing was collected: what was printed then is found late
         since = since if away else max(query.start, now - _LATE)
@@ -179,24 +179,36 @@ def _severities(text: str) -> tuple[str, ...]:
     return words or ALL_SEVERITIES
 
 
-def _print(lines: list[LogLine], form: output.Format) -> None:
+def _print(lines: list[LogLine], query: LogQuery, form: output.Format) -> None:
     if form != "table":
         for line in lines:
             output.print_line(line) if form == "json" else output.print_value([line], form)
         return
     console = output.stdout()
     for line in lines:
-        print_line(console, line)
+        print_line(console, line, origin(line, one_task=bool(query.task)))
 
 
-def print_line(console: Console, line: LogLine) -> None:
+def origin(line: LogLine, *, one_task: bool) -> str:
+    """What to put before a line, to tell whose it is; empty where that is clear, or the server does not say it."""
+    task = "" if one_task else line.get("task", "")
+    if not task and not one_task:
+        return ""
+    attempt = line.get("attempt", 1)
+    name = f"{task}#{attempt}" if attempt > 1 else task
+    return f"{name} │ " if name else ""
+
+
+def print_line(console: Console, line: LogLine, before: str = "") -> None:
     """One line with its time: of the day on a terminal, RFC 3339 where it is kept."""
     stamp = line.get("timestamp", "")
     at = output.parse_time(stamp)
     if console.is_terminal and at is not None:
         stamp = at.astimezone().strftime("%H:%M:%S.%f")[:-3]
     text = Text(stamp, style="dim")
-    text.append(" ").append(line.get("message", ""), style="red" if line.get("severity", 0) >= _ERROR else "not dim")
+    text.append(f" {before}").append(
+        line.get("message", ""), style="not dim red" if line.get("severity", 0) >= _ERROR else "not dim"
+    )
     console.print(text, soft_wrap=True)
 
 

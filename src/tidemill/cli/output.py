@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 import yaml
 from cyclopts import Parameter
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 Format: TypeAlias = Literal["table", "json", "yaml"]
@@ -21,6 +21,10 @@ Output: TypeAlias = Annotated[
 ]
 
 _OUR_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_GAP: Final = 2
+"""Blanks between two columns."""
+_SHORTEST: Final = 12
+"""What is left of a long text when a table is made narrower, in columns of the terminal."""
 _STYLES: Final = {
     "succeeded": "green",
     "deployed": "green",
@@ -39,10 +43,15 @@ _STYLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. `numeric` ones are aligned at their last digit."""
+    """One column of a table. `numeric` ones are aligned at their last digit.
+
+    On a terminal that is too narrow a `long` text is shortened, and a `spare` column is left out; others stay whole.
+    """
 
     title: str
     numeric: bool = False
+    long: bool = False
+    spare: bool = False
 
 
 def wall_clock() -> datetime:
@@ -83,12 +92,28 @@ def print_line(value: object) -> None:
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
     """Print rows under their titles. Cells are shown as they are: no markup, no guessed colours."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.numeric else "left", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    stdout().print(table)
+    console = stdout()
+    for line in layout(columns, rows, console.width if console.is_terminal else None):
+        console.print(line, soft_wrap=True)
+
+
+def layout(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], width: int | None) -> list[Text]:
+    """The lines of a table, the titles first, each of `width` at most where long and spare columns allow that.
+
+    None is any width. A cell is one line, whatever it holds; no line ends in blanks.
+    """
+    lines = [[Text(column.title, style="bold") for column in columns], *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(cell_len(line[place].plain) for line in lines) for place in range(len(columns))]
+    shown = list(range(len(columns)))
+    if width is not None:
+        shown = _shown(columns, widths, width)
+        _shorten(columns, widths, shown, width)
+    return [_join([(columns[place], line[place], widths[place]) for place in shown]) for line in lines]
+
+
+def shown_id(execution: str) -> str:
+    """An execution's id in a table: what may be typed on a terminal, all of it where it is kept."""
+    return short_id(execution) if stdout().is_terminal else execution
 
 
 def state(word: str) -> Text:
@@ -147,6 +172,50 @@ def span(start: str | None, end: str | None, now: datetime) -> str:
     if begun is None:
         return "-"
     return duration(((parse_time(end) or now) - begun).total_seconds())
+
+
+def _cell(cell: str | Text) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text(cell if cell.isprintable() else " ".join(cell.split()))
+
+
+def _shown(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The places of the columns that fit, each long one shortened: spare ones go, the last one first."""
+    least = [min(own, _SHORTEST) if column.long else own for column, own in zip(columns, widths, strict=True)]
+    shown = list(range(len(columns)))
+    for place in reversed([place for place, column in enumerate(columns) if column.spare]):
+        if _total(least, shown) > width:
+            shown.remove(place)
+    return shown
+
+
+def _shorten(columns: Sequence[Column], widths: list[int], shown: Sequence[int], width: int) -> None:
+    """Take what is too much from the long columns, always from the widest of them."""
+    long = [place for place in shown if columns[place].long]
+    for place in long:
+        widths[place] = min(widths[place], max(width, _SHORTEST))
+    while long and _total(widths, shown) > width:
+        widest = max(long, key=lambda place: widths[place])
+        if widths[widest] <= _SHORTEST:
+            return
+        widths[widest] -= 1
+
+
+def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(widths[place] for place in shown) + _GAP * (len(shown) - 1)
+
+
+def _join(cells: Sequence[tuple[Column, Text, int]]) -> Text:
+    line = Text()
+    for number, (column, cell, width) in enumerate(cells):
+        fitted = cell.copy()
+        fitted.truncate(width, overflow="ellipsis")
+        blanks = " " * (width - cell_len(fitted.plain))
+        line.append(" " * _GAP if number else "")
+        line.append_text(Text(blanks) + fitted if column.numeric else fitted + Text(blanks))
+    line.rstrip()
+    return line
 
 
 def _console(*, stderr: bool) -> Console:

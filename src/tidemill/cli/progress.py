@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from tidemill.cli.output import duration
+from tidemill.cli.output import duration, parse_time
 from tidemill.sdk import ENDED, Client, ConnectionFailedError, Execution, Stats
 
 _WINDOW_S: Final = 30.0
@@ -59,6 +59,7 @@ class Look:
     status: str
     stats: Stats
     rate: float
+    """Tasks per second: of late, and on average once it has ended."""
     left_s: float | None
 
     @property
@@ -80,7 +81,8 @@ class Look:
         if retried := stats.get("retried", 0):
             parts.append(f"{retried} retried")
         if self.rate:
-            parts.append(f"{self.rate:.1f}/s" if self.rate >= 0.1 else f"{self.rate * 60:.1f}/min")
+            speed = f"{self.rate:.1f}/s" if self.rate >= 0.1 else f"{self.rate * 60:.1f}/min"
+            parts.append(f"{speed} on average" if self.status in ENDED else speed)
         if self.left_s is not None and self.done < self.total:
             parts.append(f"{duration(self.left_s)} left")
         if self.status not in {"running", "succeeded"}:
@@ -148,6 +150,19 @@ def done(stats: Stats) -> int:
     return stats.get("success", 0) + stats.get("failure", 0) + stats.get("cancelled", 0)
 
 
+def average(ended: Execution) -> float:
+    """Tasks per second of an execution that has ended, from its first start to its end; 0 where that is not known.
+
+    Those that were cancelled are not counted: most of them never ran.
+    """
+    metadata, stats = ended.get("metadata", {}), ended.get("stats", Stats())
+    begin = parse_time(metadata.get("startedAt") or metadata.get("createdAt"))
+    end = parse_time(metadata.get("completedAt"))
+    if begin is None or end is None or end <= begin:
+        return 0.0
+    return (stats.get("success", 0) + stats.get("failure", 0)) / (end - begin).total_seconds()
+
+
 def watch(client: Client, job: str, execution: str, shown: Display) -> Execution:
     """Look at an execution until it has ended, and return what it was then.
 
@@ -170,7 +185,9 @@ def watch(client: Client, job: str, execution: str, shown: Display) -> Execution
         stats, status = found.get("stats", Stats()), found.get("status", "")
         pace.observe(time.monotonic(), done(stats))
         left_s = pace.left_s(stats.get("total", 0) - done(stats))
-        shown.show(Look(status=status, stats=stats, rate=pace.rate(), left_s=left_s))
+        # of a fast run the looks have seen too little to say how fast it was
+        rate = average(found) if status in ENDED else pace.rate()
+        shown.show(Look(status=status, stats=stats, rate=rate, left_s=left_s))
         if status in ENDED:
             return found
         time.sleep(pause_s)

@@ -139,8 +139,8 @@ def _print_table(lines: Iterator[ResultLine]) -> int:
         Column("STATUS"),
         Column("TRIES", numeric=True),
         Column("TOOK", numeric=True),
-        *(Column(name) for name in names),
-        *((Column("ERROR"),) if any("error" in line for line in held) else ()),
+        *(_column(held, name) for name in names),
+        *((Column("ERROR", long=True),) if any("error" in line for line in held) else ()),
     )
     rows = []
     for line in held:
@@ -168,6 +168,14 @@ def members(lines: list[ResultLine]) -> list[str]:
         elif value is not None:
             names["result"] = None
     return list(names)
+
+
+def _column(lines: list[ResultLine], name: str) -> Column:
+    """Text may be shortened, a number may not."""
+    values = [line.get("result") for line in lines]
+    cells = [value.get(name) if isinstance(value, dict) else value for value in values]
+    numbers = all(value is None or isinstance(value, int | float) for value in cells)
+    return Column(name, numeric=numbers, long=not numbers)
 
 
 def cell(line: ResultLine, name: str) -> str:

@@ -28,7 +28,7 @@ class What:
 
     data: Annotated[str, Parameter(alias="-d")] = ""
     """JSON: an array of task arguments, one object of arguments, or a whole request with `tasks`."""
-    file: Annotated[Path | None, Parameter(alias="-f")] = None
+    file: Annotated[Path | None, Parameter(alias="-f", allow_leading_hyphen=True)] = None
     """The same from a file: .json, .yaml, or .jsonl with one task's arguments a line; - is stdin."""
     env: Annotated[list[str], Parameter(alias="-e", negative="")] = field(default_factory=list)
     """NAME=VALUE for the environment of every task; may be repeated."""
@@ -125,6 +125,7 @@ def _print_ended(client: Client, name: str, ended: Execution, form: output.Forma
     short = output.short_id(metadata.get("id", ""))
     if stats.get("failure", 0):
         _print_failed(client, name, ended, console)
+    _print_dropped(ended, console)
     output.hint(f"results:  tidemill results {short}", f"logs:     tidemill logs job {name} {short}")
 
 
@@ -144,6 +145,19 @@ def _print_failed(client: Client, name: str, ended: Execution, console: Console)
     if failed:
         first = task_name(failed[0])
         output.hint(f"why:      tidemill logs job {name} {output.short_id(execution)} {first}")
+
+
+def _print_dropped(ended: Execution, console: Console) -> None:
+    """Results that the server did not take: an execution's answer has its first tasks, and they say so."""
+    dropped = [task for task in ended.get("tasks") or [] if task.get("status") == "succeeded" and cause(task)[0]]
+    if not dropped:
+        return
+    reason, message = cause(dropped[0])
+    all_seen = len(ended.get("tasks") or []) >= ended.get("stats", Stats()).get("total", 0)
+    count = f"{'' if all_seen else 'at least '}{len(dropped)} result{'s' if len(dropped) > 1 else ''}"
+    text = Text(f"  {count} dropped, {'that' if len(dropped) == 1 else 'first that'} of {task_name(dropped[0])}  ")
+    text.append(reason, style="yellow").append(f"  {message}")
+    console.print(text, soft_wrap=True)
 
 
 def task_name(task: Task) -> str:

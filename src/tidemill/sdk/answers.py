@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar, cast
 
 from tidemill.sdk.errors import ApiError, BadAnswerError
@@ -42,6 +44,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
     """What `Retry-After` asks for, in seconds, at most 30; 0 when it asks for nothing we understand."""
     value = headers.get("retry-after", "")
     return min(float(value), 30.0) if value.isdecimal() else 0.0
+
+
+def date(headers: Mapping[str, str]) -> datetime | None:
+    """When the server answered, in whole seconds; None when it does not say it as HTTP does."""
+    try:
+        at = parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def api_error(answer: Answer) -> ApiError:

@@ -61,6 +61,8 @@ class LogQuery:
     limit: int = 1000
     offset: int = 0
     workspace: str = ""
+    builds_only: bool = False
+    """Only lines of builds; a server that does not know this sends those of tasks too."""
 
 
 def get_job(name: str) -> Call:
@@ -132,7 +134,7 @@ def get_logs(query: LogQuery) -> Call:
         "end": _second(query.end),
         "resourceType": "jobs",
         "workloadIds": query.job,
-        "type": "all",
+        "type": "build" if query.builds_only else "all",
         "traceId": "",
         "limit": str(query.limit),
         "offset": str(query.offset),

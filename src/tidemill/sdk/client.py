@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +38,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAnswer:
-    """A job that was written, and where its source is to be sent when that was asked for (else empty)."""
+    """A job that was written, and where its source is to be sent when that was asked for (else empty).
+
+    `at` is the server's time of the answer, in whole seconds; None when it did not say it.
+    """
 
     job: Job
     upload_url: str
+    at: datetime | None
 
 
 class Client:
@@ -228,7 +233,8 @@ def _answer(request: str, response: httpx2.Response, body: bytes) -> Answer:
 
 def _job_answer(answer: Answer) -> JobAnswer:
     job = cast("Job", answers.read_object(answer))
-    return JobAnswer(job=job, upload_url=answer.headers.get("x-blaxel-upload-url", ""))
+    url = answer.headers.get("x-blaxel-upload-url", "")
+    return JobAnswer(job=job, upload_url=url, at=answers.date(answer.headers))
 
 
 def _result_line(request: str, raw: bytes) -> ResultLine:

@@ -96,6 +96,7 @@ class Task(TypedDict, total=False):
     metadata: TaskMetadata
     spec: dict[str, Json]
     status: str
+    attempts: int
     conditions: list[Condition]
 
 
@@ -125,12 +126,18 @@ class ResultLine(TypedDict, total=False):
 
 
 class LogLine(TypedDict, total=False):
-    """One line of output. `severity` is an OpenTelemetry number: 9 is INFO, 17 ERROR."""
+    """One line of output. `severity` is an OpenTelemetry number: 9 is INFO, 17 ERROR.
+
+    The last three say where it came from; lines of builds have no `task`.
+    """
 
     timestamp: str
     message: str
     severity: int
     trace_id: str
+    task: str
+    attempt: int
+    stream: str
 
 
 class LogPage(TypedDict, total=False):

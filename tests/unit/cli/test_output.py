@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tidemill.cli.output import ago, duration, parse_time, short_id, span
+from tidemill.cli.output import Column, ago, duration, layout, parse_time, short_id, span
 
 NOW = datetime(2026, 8, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -66,3 +66,44 @@ def test_an_id_that_a_caller_chose_is_not_cut() -> None:
 def test_times_of_the_wire_may_have_nanoseconds_or_no_zone() -> None:
     assert parse_time("2026-08-21T12:00:00.000000001Z") == NOW
     assert parse_time("2026-08-21T12:00:00") == NOW
+
+
+COLUMNS = (Column("NAME"), Column("TRIES", numeric=True), Column("AGE", spare=True), Column("WHY", long=True))
+ROWS = [("task-1", "12", "3 h ago", "it went wrong in a way that takes many words"), ("task-20", "1", "-", "")]
+
+
+def table(width: int | None) -> list[str]:
+    return [line.plain for line in layout(COLUMNS, ROWS, width)]
+
+
+def test_a_table_has_the_width_it_needs_and_no_blanks_at_the_ends() -> None:
+    assert table(None) == [
+        "NAME     TRIES  AGE      WHY",
+        "task-1      12  3 h ago  it went wrong in a way that takes many words",
+        "task-20      1  -",
+    ]
+
+
+def test_a_long_text_gives_way_first_then_a_spare_column_and_nothing_else() -> None:
+    assert table(45)[1] == "task-1      12  3 h ago  it went wrong in a …"
+    assert table(30)[1] == "task-1      12  it went wrong…"
+    assert table(10)[1] == "task-1      12  it went wro…"
+
+
+def test_the_widest_of_several_long_texts_gives_way_first() -> None:
+    columns = (Column("A", long=True), Column("B", long=True))
+    assert [line.plain for line in layout(columns, [("a" * 40, "b" * 20)], 42)][1] == "a" * 19 + "…" + "  " + "b" * 20
+    assert [line.plain for line in layout(columns, [("a" * 40, "b" * 20)], 30)][1] == "a" * 13 + "…  " + "b" * 13 + "…"
+
+
+def test_a_cell_is_one_line_and_wide_letters_count_twice() -> None:
+    columns = (Column("A"), Column("B"))
+    assert [line.plain for line in layout(columns, [("x\n y", "1"), ("東京", "2")], None)] == [
+        "A     B",
+        "x y   1",
+        "東京  2",
+    ]
+
+
+def test_a_table_without_rows_is_its_titles() -> None:
+    assert [line.plain for line in layout(COLUMNS, [], 80)] == ["NAME  TRIES  AGE  WHY"]

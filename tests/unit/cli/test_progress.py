@@ -2,7 +2,8 @@
 
 import pytest
 
-from tidemill.cli.progress import Look, Pace
+from tidemill.cli.progress import Look, Pace, average
+from tidemill.sdk import Execution
 
 
 def test_nothing_is_known_before_the_first_task_has_ended() -> None:
@@ -57,3 +58,22 @@ def test_a_state_that_is_not_running_is_named_first() -> None:
 def test_slow_work_is_counted_by_the_minute() -> None:
     look = Look(status="running", stats={"total": 3, "success": 1}, rate=0.05, left_s=40.0)
     assert "3.0/min" in look.words()
+
+
+def test_the_average_is_that_of_the_whole_run() -> None:
+    times = {"createdAt": "2026-08-21T10:00:00Z", "startedAt": "2026-08-21T10:00:01Z"}
+    ended = Execution(
+        metadata={
+            "createdAt": times["createdAt"],
+            "startedAt": times["startedAt"],
+            "completedAt": "2026-08-21T10:00:05Z",
+        },
+        stats={"total": 100, "success": 30, "failure": 10, "cancelled": 60},
+    )
+    assert average(ended) == pytest.approx(10.0)
+    assert average(Execution(metadata={"startedAt": times["startedAt"]}, stats={"success": 1})) == 0.0
+
+
+def test_a_rate_at_the_end_is_called_an_average() -> None:
+    look = Look(status="succeeded", stats={"total": 4, "success": 4}, rate=8.0, left_s=0.0)
+    assert look.words() == "4/4 done  0 running  0 failed  8.0/s on average"

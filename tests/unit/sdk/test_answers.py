@@ -1,11 +1,14 @@
 """Answers as values: what the client reads from bytes."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tidemill.sdk import BadAnswerError
 from tidemill.sdk.answers import (
     Answer,
     api_error,
+    date,
     is_repeated,
     read_list,
     read_logs,
@@ -89,3 +92,9 @@ def test_lines_are_cut_at_newlines_only_and_over_chunks() -> None:
     chunks = [b'{"a":"x', separator, b'y"}\n\n{"b"', b":1}\n", b'{"c":2}']
     assert list(split_lines(chunks)) == [b'{"a":"x' + separator + b'y"}', b'{"b":1}', b'{"c":2}']
     assert list(split_lines([])) == []
+
+
+def test_the_date_of_an_answer_is_read_where_it_is_one() -> None:
+    assert date({"date": "Fri, 21 Aug 2026 10:00:00 GMT"}) == datetime(2026, 8, 21, 10, 0, tzinfo=UTC)
+    assert date({"date": "soon"}) is None
+    assert date({}) is None

@@ -78,3 +78,8 @@ def test_a_page_query_leaves_out_what_is_not_set() -> None:
         "cursor": "c",
         "status": "failed",
     }
+
+
+def test_lines_of_builds_only_are_asked_for_by_type() -> None:
+    at = datetime(2026, 8, 21, tzinfo=UTC)
+    assert calls.get_logs(LogQuery(job="etl", start=at, end=at, builds_only=True)).query["type"] == "build"
