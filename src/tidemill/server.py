@@ -126,8 +126,10 @@ def serve(settings: Settings) -> None:
     _make_directories(settings.data_dir)
     with ExitStack() as stack:
         stack.enter_context(_lock(settings.data_dir))
+        _sweep_arrivals(settings.data_dir)
         listener = stack.enter_context(_listener(settings))
         url, local_url = _urls(settings, listener)
+        stack.enter_context(_card(settings.data_dir, url))
         running = _put_together(settings, local_url)
         stack.callback(running.parts.database.close)
         context = Context(
@@ -141,9 +143,12 @@ def serve(settings: Settings) -> None:
         thread = threading.Thread(target=_run_web, args=(web, listener, signals), name="tidemill-http")
         running.scheduler.start()
         thread.start()
-        _greet(settings.data_dir, url, web, thread)
-        signals.wait()
-        _stop(running, web, thread, signals)
+        try:
+            _greet(url, web, thread)
+            signals.wait()
+        finally:
+            # whatever went wrong: no thread of ours goes on behind a lock that is free
+            _stop(running, web, thread, signals)
 
 
 def _now() -> datetime:
@@ -170,9 +175,28 @@ def _lock(data_dir: Path) -> Iterator[None]:
             raise Conflict(
                 f"another server holds {data_dir}; stop it with `tidemill stop`, or give this one another --data-dir"
             ) from None
+        # the card of a server that was killed: its pid may be anybody's by now
+        (data_dir / CARD_NAME).unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _card(data_dir: Path, url: str) -> Iterator[None]:
+    """Say who we are for as long as we are it: `tidemill stop` sends its signal to the pid that stands there."""
+    card = data_dir / CARD_NAME
+    write_private(card, json.dumps({"pid": os.getpid(), "url": url}))
+    try:
+        yield
+    finally:
+        card.unlink(missing_ok=True)
+
+
+def _sweep_arrivals(data_dir: Path) -> None:
+    """Remove what uploads left that a kill cut short; nothing refers to it."""
+    for path in (data_dir / "arrivals").iterdir():
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -271,7 +295,7 @@ def _problems(running: _Running, signals: _Signals) -> Callable[[], str | None]:
     def problem() -> str | None:
         if signals.count:
             return "the server is shutting down"
-        return running.scheduler.problem() or running.engine.problem()
+        return running.parts.database.problem or running.scheduler.problem() or running.engine.problem()
 
     return problem
 
@@ -286,6 +310,7 @@ def _web(context: Context) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ws="none",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_FINISH_S,
     )
@@ -300,11 +325,10 @@ def _run_web(web: uvicorn.Server, listener: socket.socket, signals: _Signals) ->
         signals.end()
 
 
-def _greet(data_dir: Path, url: str, web: uvicorn.Server, thread: threading.Thread) -> None:
+def _greet(url: str, web: uvicorn.Server, thread: threading.Thread) -> None:
     while not web.started and thread.is_alive():
         time.sleep(0.005)
     if web.started:
-        write_private(data_dir / CARD_NAME, json.dumps({"pid": os.getpid(), "url": url}))
         _say(f"tidemill ready {url}")
 
 

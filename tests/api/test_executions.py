@@ -425,3 +425,9 @@ class TestCancel:
     def test_an_unknown_execution_is_404(self, api: Api) -> None:
         assert_problem(api.delete(f"{PATH}/ffffffff-nobody"), 404, "NOT_FOUND")
         assert_problem(api.delete(f"{PATH}/ffffffff-nobody?force=perhaps"), 400, "INVALID")
+
+
+def test_more_environment_than_a_program_can_have_is_400(api: Api) -> None:
+    api.deployed()
+    env = {f"V{number}": "x" * 100_000 for number in range(6)}
+    assert "512000" in assert_problem(api.post(PATH, {"tasks": [{}], "env": env}), 400, "INVALID")

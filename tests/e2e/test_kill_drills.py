@@ -183,3 +183,15 @@ def test_the_ledger_holds_after_a_drill(deployed: Server) -> None:
     deployed.terminate()
     assert "no violation" in deployed.cli("doctor", "--ledger")
     deployed.start()
+
+
+def test_a_server_that_cannot_say_it_is_ready_ends_whole(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    with Path("/dev/full").open("w") as full:
+        words = [str(TIDEMILL), "server", "--port", "0", "--data-dir", str(server.data)]
+        done = subprocess.run(
+            words, env=server.environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    until(lambda: server.ours() == [])

@@ -340,7 +340,7 @@ def test_stop_ends_server_and_node_and_says_so(rig: Rig, capsys: pytest.CaptureF
     assert f"server {server.pid} has ended" in said
     assert f"node {node} has ended" in said
     assert stop.command(data_dir=rig.data) == 0
-    assert capsys.readouterr().out == "no server runs\nno node runs\n"
+    assert capsys.readouterr().out == f"nothing runs on {rig.data}\n"
 
 
 def test_stop_of_a_node_that_does_not_answer_fails(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tests.node.rig import NODE, Reader, Rig, alive, read_logs, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.model.lease import BlobRef, EventKind, OutcomeKind
+from tidemill.node.discovery import read_card
 
 DAEMON = (
     "setsid sh -c 'trap \"\" TERM HUP INT; (echo $$ > {root}/daemon; while :; do sleep 1; done) & wait' & sleep 0.1; "
@@ -100,6 +102,36 @@ def test_cancel_terminates_then_kills(rig: Rig, engine: LocalEngine) -> None:
     engine.cancel(NODE, [polite.attempt, stubborn.attempt], 0.3, rig.term)
     assert reader.outcome(polite.attempt).kind is OutcomeKind.CANCELLED
     assert reader.outcome(stubborn.attempt).kind is OutcomeKind.CANCELLED
+
+
+def test_a_later_cancel_does_not_lengthen_the_grace(rig: Rig, engine: LocalEngine) -> None:
+    lease = rig.lease(rig.shell("trap '' TERM; while :; do sleep 0.1; done"))
+    reader = Reader(engine)
+    rig.launch(engine, lease)
+    reader.started(lease.attempt)
+    engine.cancel(NODE, [lease.attempt], 1.0, rig.term)
+    engine.cancel(NODE, [lease.attempt], 600.0, rig.term)
+    assert reader.outcome(lease.attempt).kind is OutcomeKind.CANCELLED
+
+
+def test_a_node_without_descriptors_loses_attempts_and_no_more(rig: Rig) -> None:
+    engine = rig.engine(slots=40)
+    image = rig.shell("sleep 0.3")
+    assert rig.run(engine, rig.lease(image, 99, memory_mb=16)).kind is OutcomeKind.SUCCEEDED
+    card = read_card(rig.data / "node.json")
+    assert card is not None
+    held = len(list(Path(f"/proc/{card.pid}/fd").iterdir()))
+    soft, hard = resource.prlimit(card.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard  # it has taken all that it may have
+    leases = [rig.lease(image, index, memory_mb=16) for index in range(24)]
+    for spare in (16, 17, 18):  # whichever call it is that fails first: a pipe's or the socket pair's
+        resource.prlimit(card.pid, resource.RLIMIT_NOFILE, (held + spare, hard))
+        again = [replace(lease, attempt=replace(lease.attempt, number=spare)) for lease in leases]
+        rig.launch(engine, *again)
+        reader = Reader(engine)
+        kinds = {reader.outcome(lease.attempt).kind for lease in again}
+        assert kinds == {OutcomeKind.SUCCEEDED, OutcomeKind.LOST}
+    assert engine.inventory(NODE).attempts <= {lease.attempt for lease in again}
 
 
 def test_cancelling_what_is_unknown_does_nothing(rig: Rig, engine: LocalEngine) -> None:

@@ -12,6 +12,7 @@ from tidemill.engine.local import LocalEngine
 from tidemill.model.errors import EngineUnavailable, StaleTerm
 from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.model.lease import EventKind, Outcome, OutcomeKind, Position, Refusal
+from tidemill.node.discovery import read_card, stop_node
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal
 
 DAEMON = "setsid sh -c 'trap \"\" TERM HUP INT; (echo $$ > {root}/daemon; while :; do sleep 1; done) & wait' & "
@@ -233,3 +234,15 @@ def test_events_are_numbered_and_read_in_order(rig: Rig, engine: LocalEngine) ->
     assert [event.number for event in reader.seen] == list(range(1, 81))
     ended = [event.attempt for event in reader.seen if event.kind is EventKind.ENDED]
     assert sorted(ended) == [lease.attempt for lease in leases]
+
+
+def test_a_frozen_node_is_killed_when_it_is_to_stop(rig: Rig, engine: LocalEngine) -> None:
+    lease = rig.lease(rig.shell(f"echo $$ > {rig.root}/frozen; sleep 600"))
+    rig.launch(engine, lease)
+    task = rig.pid_from("frozen")
+    card = read_card(rig.data / "node.json")
+    assert card is not None
+    os.kill(card.pid, signal.SIGSTOP)
+    assert stop_node(rig.data, patience_s=0.3)
+    assert not alive(card.pid)
+    until(lambda: not alive(task))

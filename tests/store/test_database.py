@@ -114,7 +114,9 @@ def test_a_full_disk_fails_the_write_in_words_and_the_next_one_works_again(datab
     database.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar_one())
     with pytest.raises(OutOfSpace, match="free disk space"):
         database.write(lambda connection: put(connection, "x" * 100_000))
+    assert "free disk space" in str(database.problem)
     database.write(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count=1000000").scalar_one())
+    assert database.problem is None
     assert database.write(lambda connection: put(connection, "small")) == "small"
     assert database.read(names) == ["small"]
 

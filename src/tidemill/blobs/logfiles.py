@@ -16,13 +16,14 @@ class LogFiles:
         self._root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._unsynced: dict[str, int] = {}
+        self._began: dict[str, int] = {}
 
     def append(self, name: str, data: bytes) -> int:
         """Add ``data`` to the file ``name``; where it begins there. On disk only after ``sync``. Raises OutOfSpace."""
         try:
             descriptor = self._open(name)
-            # after a write that was cut short the file goes on behind the torn bytes: nothing refers to them
             offset = os.fstat(descriptor).st_size
+            self._began.setdefault(name, offset)
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -40,6 +41,16 @@ class LogFiles:
             finally:
                 del self._unsynced[name]
                 os.close(descriptor)
+
+    def keep(self) -> None:
+        """What was appended is referred to from now on."""
+        self._began.clear()
+
+    def undo(self) -> None:
+        """Take back what was appended since the last ``keep``: tries on a full disk must not leave their bytes."""
+        for name, size in self._began.items():
+            os.truncate(self._path(name), size)
+        self._began.clear()
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """That piece of the file, shorter if the file is. Raises NotFound."""

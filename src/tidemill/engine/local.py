@@ -307,7 +307,7 @@ def _batches(leases: Sequence[Lease]) -> Iterator[list[Lease]]:
     size = 0
     for lease in leases:
         batch.append(lease)
-        size += 4096 + (len(lease.arguments) if isinstance(lease, TaskLease) else 0)
+        size += 4096 + (lease.weight if isinstance(lease, TaskLease) else 0)
         if size > FRAME_BYTES:
             yield batch
             batch, size = [], 0

@@ -16,6 +16,7 @@ from tidemill.settings import default_data_dir
 
 # a server finishes the requests it has (10 s), and commits what it was told
 SERVER_PATIENCE_S: Final = 30.0
+CARD_PATIENCE_S: Final = 5.0
 
 
 def command(*, data_dir: Annotated[Path | None, Parameter(env_var="TIDEMILL_DATA_DIR")] = None) -> int:
@@ -44,8 +45,13 @@ def command(*, data_dir: Annotated[Path | None, Parameter(env_var="TIDEMILL_DATA
 def _stop_server(data_dir: Path) -> bool:
     """False when it goes on. ``server.lock`` is held for the life of a server, ``server.json`` says its pid."""
     lock = data_dir / "server.lock"
+    card = data_dir / "server.json"
+    deadline = time.monotonic() + CARD_PATIENCE_S
+    # between taking the lock and saying who it is, a server has no card
+    while not card.exists() and time.monotonic() < deadline and not wait_until_free(lock, 0.05):
+        pass
     try:
-        pid = int(json.loads((data_dir / "server.json").read_text())["pid"])
+        pid = int(json.loads(card.read_text())["pid"])
         # a descriptor means this very process, also after its number was given to another one
         process = os.pidfd_open(pid)
     except (OSError, ValueError, KeyError, TypeError) as error:

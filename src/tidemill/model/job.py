@@ -20,6 +20,9 @@ MAX_TIMEOUT_S: Final = 86_400
 MAX_RETRIES: Final = 100
 MAX_CONCURRENT_TASKS: Final = 100_000
 KEPT_REVISIONS: Final = 5
+# what all variables of a job, or of an execution, may have together: both must fit beside each other into what Linux
+# gives a program for arguments and environment (a quarter of the stack limit, 2 MiB)
+MAX_ENVS_BYTES: Final = 512_000
 MAX_ENV_BYTES: Final = 128_000  # Linux takes strings of up to 128 KiB in a program's environment
 MASK: Final = "****"
 

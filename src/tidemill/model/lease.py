@@ -73,6 +73,11 @@ class TaskLease:
     log_max_bytes: int = 64 << 20
     ttl_s: float | None = None
 
+    @property
+    def weight(self) -> int:
+        """About how many characters it takes to send it."""
+        return len(self.arguments) + sum(len(name) + len(value) for name, value in self.environment.items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildLease:

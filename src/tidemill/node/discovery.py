@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import signal
 import tempfile
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ from tidemill.node.channel.client import Connection
 SOCKET_PATH_MAX: Final = 107
 STOP_PATIENCE_S: Final = 20.0
 _POLL_S: Final = 0.01
+_KILLED_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +136,10 @@ def connect(data_dir: Path) -> Connection:
     return Connection(Path(card.socket))
 
 
-def stop_node(data_dir: Path) -> bool:
-    """End the node of ``data_dir`` and what it runs: SIGTERM, its grace, SIGKILL; after 20 s at once.
+def stop_node(data_dir: Path, patience_s: float = STOP_PATIENCE_S) -> bool:
+    """End the node of ``data_dir`` and what it runs: SIGTERM, its grace, SIGKILL; after ``patience_s`` at once.
 
-    False when it does not end.
+    One that does not answer, because it is frozen, is killed: its launchers end what it runs. False when it goes on.
     """
     lock = Places(data_dir).lock
     for _ in range(2):
@@ -146,11 +148,28 @@ def stop_node(data_dir: Path) -> bool:
         except OSError:
             break
         try:
-            connection.call("close", STOP_PATIENCE_S)
+            connection.call("close", patience_s)
         except OSError:
             pass
         finally:
             connection.close()
-        if wait_until_free(lock, STOP_PATIENCE_S):
+        if wait_until_free(lock, patience_s):
             return True
-    return wait_until_free(lock, 0)
+    if not wait_until_free(lock, 0):
+        _kill_node(data_dir)
+    return wait_until_free(lock, _KILLED_S)
+
+
+def _kill_node(data_dir: Path) -> None:
+    """SIGKILL to the process that the card names, if it is a node of ``data_dir``: a number can be anybody's."""
+    card = read_card(Places(data_dir).card)
+    if card is None:
+        return
+    with suppress(OSError):
+        process = os.pidfd_open(card.pid)
+        try:
+            words = Path(f"/proc/{card.pid}/cmdline").read_bytes().split(b"\0")
+            if b"tidemill.node" in words and os.fsencode(data_dir) in b" ".join(words):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)

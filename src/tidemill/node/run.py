@@ -66,29 +66,32 @@ class Run:
         self._started_at: float | None = None
         self._timeout: Timer | None = None
         self._kill: Timer | None = None
+        self._kill_at: float | None = None
         self._drain: Timer | None = None
         self._said_error = ""
 
     def start(self, invocation: Invocation) -> None:
         """What goes wrong is the outcome."""
-        stdout, stderr = self._open_pipe(Stream.STDOUT), self._open_pipe(Stream.STDERR)
-        command = Command(
-            words=invocation.words,
-            directory=invocation.directory,
-            environment=invocation.environment,
-            memory_bytes=self.lease.memory_mb << 20,
-            stdout=stdout,
-            stderr=stderr,
-        )
+        theirs: list[int] = []
         try:
+            for stream in (Stream.STDOUT, Stream.STDERR):
+                theirs.append(self._open_pipe(stream))  # noqa: PERF401 - those before one that fails are closed below
+            command = Command(
+                words=invocation.words,
+                directory=invocation.directory,
+                environment=invocation.environment,
+                memory_bytes=self.lease.memory_mb << 20,
+                stdout=theirs[0],
+                stderr=theirs[1],
+            )
             process = self._tools.spawner.start(command)
         except (OSError, ValueError) as error:
             self._fact = NotStarted("exec", getattr(error, "errno", None) or errno.EINVAL)
             self._finish()
             return
         finally:
-            os.close(stdout)
-            os.close(stderr)
+            for fd in theirs:
+                os.close(fd)
         self._process = process
         self._tools.loop.watch(process.fd, READ, self._process_ready)
         self._process_ready(READ)
@@ -100,7 +103,11 @@ class Run:
         if self._reason is None:
             self._reason = reason
             self._process.terminate()
-        elif self._kill is not None:
+        kill_at = self._tools.loop.monotonic + max(0.0, grace_s)
+        if self._kill_at is not None and self._kill_at <= kill_at:
+            return
+        self._kill_at = kill_at
+        if self._kill is not None:
             self._kill.cancel()
         if grace_s <= 0:
             self._process.kill()

@@ -82,15 +82,20 @@ def _keep(parts: Parts, node: NodeId, batch: LogBatch) -> None:
     ids = [block.block_id for block in batch.blocks]
     kept = set(parts.database.read(lambda connection: log_blocks.known(connection, node, ids)))
     new: list[tuple[LogBlock, Place]] = []
-    for block in batch.blocks:
-        if block.block_id not in kept:
-            kept.add(block.block_id)
-            new.append((block, _append(parts.logfiles, node, block)))
-    parts.logfiles.sync()
     position = Position(incarnation=batch.incarnation, number=batch.blocks[-1].number)
-    parts.database.write(
-        lambda connection: log_blocks.append(connection, node, new, position), urgent=True, wakes=False
-    )
+    try:
+        for block in batch.blocks:
+            if block.block_id not in kept:
+                kept.add(block.block_id)
+                new.append((block, _append(parts.logfiles, node, block)))
+        parts.logfiles.sync()
+        parts.database.write(
+            lambda connection: log_blocks.append(connection, node, new, position), urgent=True, wakes=False
+        )
+    except BaseException:
+        parts.logfiles.undo()
+        raise
+    parts.logfiles.keep()
 
 
 def _append(files: LogFiles, node: NodeId, block: LogBlock) -> Place:

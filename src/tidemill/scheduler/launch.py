@@ -64,7 +64,7 @@ def _parts(leases: Sequence[Lease]) -> Iterator[Sequence[Lease]]:
     """Cut leases into what one call carries."""
     first, size = 0, 0
     for index, lease in enumerate(leases):
-        weight = len(lease.arguments) if isinstance(lease, TaskLease) else 0
+        weight = lease.weight if isinstance(lease, TaskLease) else 0
         if index > first and (index - first == LAUNCH_LEASES or size + weight > LAUNCH_BYTES):
             yield leases[first:index]
             first, size = index, 0

@@ -23,7 +23,7 @@ from tidemill.model.ids import (
 )
 from tidemill.model.principal import Principal
 from tidemill.service.parts import Limits, Parts
-from tidemill.service.specs import check_variable
+from tidemill.service.specs import check_size, check_variable
 from tidemill.store import executions, inputs, ledger, results, tasks
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
@@ -161,6 +161,7 @@ def _checked(request: ExecutionRequest, limits: Limits) -> int:
     for name, value in (("id", request.request_id), ("Idempotency-Key", request.idempotency_key)):
         if len(value) > _MAX_NAME:
             raise Invalid(f"{name} has {len(value)} characters; it may have up to {_MAX_NAME}")
+    check_size("env", request.env.items())
     if len(request.env) > _MAX_ENV:
         raise Invalid(f"env has {len(request.env)} variables; it may have up to {_MAX_ENV}")
     for name, value in request.env.items():

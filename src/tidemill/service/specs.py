@@ -1,6 +1,6 @@
 """What a request may do to a job's spec: merge, defaults, limits, secrets. Pure but for the key ring's cryptography."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, TypeAlias, TypeVar
@@ -16,6 +16,7 @@ from tidemill.model.job import (
     MASK,
     MAX_CONCURRENT_TASKS,
     MAX_ENV_BYTES,
+    MAX_ENVS_BYTES,
     MAX_RETRIES,
     MAX_TIMEOUT_S,
     MIN_MEMORY_MB,
@@ -203,6 +204,7 @@ def _merged_envs(base: tuple[Env, ...], wish: Wish[tuple[EnvChange, ...]]) -> tu
         return tuple(env for env in base if env.secret)
     kept = {env.name: env for env in base}
     merged = {change.name: _merged_env(kept.get(change.name), change) for change in wish}
+    check_size("spec.runtime.envs", ((env.name, env.value) for env in merged.values()))
     if len(merged) < len(wish):
         raise Invalid("spec.runtime.envs names a variable twice; each name may be there once")
     return tuple(merged.values())
@@ -220,6 +222,13 @@ def _merged_env(kept: Env | None, change: EnvChange) -> Env:
         # else whoever may change the job could read what only admins may
         raise Invalid(f"{where} is secret; to make it plain send its value, not the mask")
     return replace(kept, secret=secret)
+
+
+def check_size(where: str, variables: Iterable[tuple[str, str]]) -> None:
+    """Whether variables fit into a program's environment together. Raises Invalid."""
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in variables)
+    if size > MAX_ENVS_BYTES:
+        raise Invalid(f"{where} has {size} bytes in all; it may have up to {MAX_ENVS_BYTES}")
 
 
 def check_variable(where: str, name: str, value: str) -> None:

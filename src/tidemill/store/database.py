@@ -74,6 +74,8 @@ class Database:
         """
         self.path = path
         self.changes = Changes()
+        self.problem: str | None = None
+        """Why the last group could not be committed, when that was for want of space; else None."""
         self._lock = _lock_file(path.with_suffix(".lock"))
         self._queue: queue.Queue[_Unit[object] | None] = queue.Queue()
         self._waiting = 0
@@ -160,6 +162,10 @@ class Database:
         except Exception as error:  # noqa: BLE001 - nothing of the group is committed: every caller must know
             failed = [(unit, error) for unit in group]
             done = []
+            plain = _plain(error)
+            self.problem = plain.message if isinstance(plain, OutOfSpace) else self.problem
+        else:
+            self.problem = None
         if any(unit.wakes for unit, _ in done):
             self.changes.signal()
         for unit, value in done:
