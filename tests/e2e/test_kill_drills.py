@@ -195,3 +195,20 @@ def test_a_server_that_cannot_say_it_is_ready_ends_whole(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "No space left" in done.stderr
     until(lambda: server.ours() == [])
+
+
+def test_a_start_clears_what_a_killed_server_has_left(fresh: Server) -> None:
+    fresh.kill()
+    card, cut_short = fresh.data / "server.json", fresh.data / "arrivals" / "upload-cut-short"
+    cut_short.write_bytes(b"half of an archive")
+    innocent = subprocess.Popen(["sleep", "60"])
+    card.write_text(json.dumps({"pid": innocent.pid, "url": fresh.url}))
+    fresh.start()
+    assert fresh.process is not None
+    assert json.loads(card.read_text())["pid"] == fresh.process.pid
+    assert not cut_short.exists()
+    fresh.stop()
+    assert not card.exists()
+    assert innocent.poll() is None
+    innocent.kill()
+    innocent.wait(10)

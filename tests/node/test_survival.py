@@ -216,6 +216,25 @@ def test_the_journal_is_allocated_ahead_and_rewritten_when_most_of_it_is_done(tm
     assert list(past.running) == [AttemptId(OwnerKind.TASK, 2, 0, 1)]
 
 
+def test_a_journal_that_cannot_be_rewritten_goes_on_in_its_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, Past())
+    for number in range(1, 6001):
+        attempt = AttemptId(OwnerKind.TASK, 1, number, 1)
+        journal.starting(attempt)
+        outcome = Outcome(kind=OutcomeKind.EXIT_CODE, exit_code=1, message="m" * 300, ended_at=1.0)
+        journal.ended(number, Ending(attempt, outcome))
+    journal.done(6000)
+    journal.write()
+    path.with_suffix(".partial").mkdir()  # no file can be made there, as on a full disk
+    journal.compact_if_worth_it()
+    kept = AttemptId(OwnerKind.TASK, 2, 0, 1)
+    journal.starting(kept)
+    journal.write()
+    journal.close()
+    assert list(read_journal(path).running) == [kept]
+
+
 def test_the_journal_holds_no_secret(rig: Rig, engine: LocalEngine) -> None:
     lease = rig.lease(rig.shell("true"), arguments='{"a": "SECRET1"}', environment={"TOKEN": "SECRET2"})
     rig.run(engine, lease)

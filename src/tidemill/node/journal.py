@@ -164,7 +164,12 @@ class Journal:
         if self._size < COMPACT_BYTES or live * 512 > self._size // 2:
             return
         old = self._fd
-        self._fd, self._size = self._begin()
+        try:
+            self._fd, self._size = self._begin()
+        except OSError as error:
+            # a full disk has no room for a second file; the one that is there goes on
+            log.warning("the journal cannot be rewritten: %s", error)
+            return
         os.close(old)
 
     def close(self) -> None:
@@ -180,10 +185,13 @@ class Journal:
             _write_whole(fd, data, 0)
             os.fsync(fd)
             partial.rename(self._path)
-            _sync_folder(self._path.parent)
         except BaseException:
             os.close(fd)
+            partial.unlink(missing_ok=True)
             raise
+        # the file has its name by now: what is written from here on must go to it, whatever the folder's fsync says
+        with suppress(OSError):
+            _sync_folder(self._path.parent)
         return fd, len(data)
 
 
