@@ -129,3 +129,12 @@ class Server:
                 if str(self.data) in text and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+    def tasks(self) -> list[psutil.Process]:
+        """Those of our processes that run a job's main.sh; one that ends while we look is none of them."""
+        found = []
+        for process in self.ours():
+            with suppress(psutil.Error):
+                if "main.sh" in process.cmdline():
+                    found.append(process)
+        return found

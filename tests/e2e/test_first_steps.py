@@ -96,7 +96,7 @@ def test_cancel_by_force_ends_the_whole_tree(server: Server, job_folder: Callabl
     server.cli("deploy", str(job_folder("stubborn", stubborn, memory=64, maxConcurrentTasks=2)))
     with server.http() as http:
         execution_id = http.post("/jobs/stubborn/executions", json={"tasks": [{}] * 5}).json()["executionId"]
-    until(lambda: len([p for p in server.ours() if "main.sh" in p.cmdline()]) == 2)
+    until(lambda: len(server.tasks()) == 2)
     server.cli("cancel", "stubborn", execution_id, "--force")
     with server.http() as http:
         path = f"/jobs/stubborn/executions/{execution_id}"

@@ -94,7 +94,7 @@ def test_kill_9_of_the_server_loses_no_task_and_runs_none_twice(deployed: Server
     node = deployed.node_pid
     deployed.kill()
     # ten seconds of nothing: the four that the node holds end by themselves, with arguments the node serves
-    until(lambda: not [p for p in deployed.ours() if "main.sh" in p.cmdline()], seconds=20)
+    until(lambda: not deployed.tasks(), seconds=20)
     deployed.start()
     assert deployed.node_pid == node
     until(ended(deployed, "fetcher", execution_id), seconds=60)
@@ -111,7 +111,7 @@ def test_kill_9_of_the_node_runs_its_tasks_again_without_spending_a_retry(deploy
     execution_id = start(deployed, "sleeper", tasks=8, seconds=2)
     until(lambda: execution(deployed, "sleeper", execution_id)["stats"]["success"] >= 4)
     until(lambda: execution(deployed, "sleeper", execution_id)["stats"]["running"] == 4)
-    until(lambda: len([p for p in deployed.ours() if "main.sh" in p.cmdline()]) >= 4)
+    until(lambda: len(deployed.tasks()) >= 4)
     node = deployed.node_pid
     os.kill(node, signal.SIGKILL)
     until(lambda: deployed.node_pid != node, seconds=60)
@@ -129,7 +129,7 @@ def test_kill_9_of_the_node_runs_its_tasks_again_without_spending_a_retry(deploy
 def test_sigterm_leaves_the_node_at_work_and_says_so(deployed: Server) -> None:
     execution_id = start(deployed, "sleeper", tasks=4, seconds=4)
     until(lambda: execution(deployed, "sleeper", execution_id)["stats"]["running"] == 4)
-    until(lambda: len([p for p in deployed.ours() if "main.sh" in p.cmdline()]) >= 4)
+    until(lambda: len(deployed.tasks()) >= 4)
     node = deployed.node_pid
     last = deployed.terminate().splitlines()[-1]
     assert last == f"node {node} goes on with 4 tasks; tidemill stop ends them"
@@ -141,7 +141,7 @@ def test_sigterm_leaves_the_node_at_work_and_says_so(deployed: Server) -> None:
 
 def test_stop_ends_everything_and_the_next_start_runs_it_again(deployed: Server) -> None:
     execution_id = start(deployed, "sleeper", tasks=4, seconds=3)
-    until(lambda: len([p for p in deployed.ours() if "main.sh" in p.cmdline()]) >= 4)
+    until(lambda: len(deployed.tasks()) >= 4)
     deployed.stop()
     assert deployed.ours() == []
     deployed.start()
