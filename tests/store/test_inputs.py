@@ -98,6 +98,7 @@ def test_what_an_execution_refers_to_is_kept(database: Database) -> None:
         "memory_mb": 1,
         "timeout_s": 1,
         "max_retries": 0,
+        "chain": 7,
         "total": 1,
         "created_at": NOW,
         "served_at": NOW,

@@ -281,6 +281,7 @@ def _values(
         "memory_override_mb": new.memory_mb,
         "timeout_s": runtime.timeout_s,
         "max_retries": runtime.max_retries,
+        "chain": new.key,
         "total": stored.total,
         "created_at": now,
         "served_at": now,

@@ -227,6 +227,9 @@ execution = Table(
     Column("memory_override_mb", Integer),
     Column("timeout_s", Integer, nullable=False),
     Column("max_retries", Integer, nullable=False),
+    Column("retry_policy", JSON, nullable=False, server_default="{}"),  # store/specs.py writes it; empty: the default
+    Column("origin", BigInteger),  # of a rerun: the execution whose tasks it runs again
+    Column("chain", BigInteger, nullable=False),  # the first execution that this one descends from, or itself
     Column("force", Integer, nullable=False, server_default="0"),  # 1: a cancel that ends running tasks
     # counters, changed in the transaction that changes the rows they count (invariant I6)
     Column("total", Integer, nullable=False),
@@ -247,6 +250,7 @@ execution = Table(
     Index("execution_workspace_id", "workspace", "id"),
     Index("execution_created", "job", "created_at", "key"),
     Index("execution_revision", "job", "revision"),
+    Index("execution_chain", "chain", "key"),
     Index(
         "execution_live",
         "workspace",
@@ -269,6 +273,19 @@ execution = Table(
         sqlite_where=text("completed_at IS NOT NULL"),
         postgresql_where=text("completed_at IS NOT NULL"),
     ),
+)
+
+# which tasks of its chain a rerun has: indices first_index .. first_index + count - 1 are those at the positions
+# first_position .. of the rerun; what claims and pages count are positions. Written before the execution is made.
+task_range = Table(
+    "task_range",
+    metadata,
+    Column("execution", BigInteger, primary_key=True),
+    Column("first_position", Integer, primary_key=True),
+    Column("first_index", Integer, nullable=False),
+    Column("count", Integer, nullable=False),
+    Index("task_range_index", "execution", "first_index", unique=True),
+    sqlite_with_rowid=False,
 )
 
 execution_alias = Table(
@@ -403,4 +420,5 @@ log_block = Table(
     Column("length", Integer, nullable=False),
     Index("log_block_job", "job", "last_at"),
     Index("log_block_owner", "owner", "first_at"),
+    Index("log_block_age", "last_at"),
 )

@@ -1,0 +1,31 @@
+"""reruns, retry policies, retention"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("execution") as execution:
+        execution.add_column(sa.Column("retry_policy", sa.JSON(), server_default="{}", nullable=False))
+        execution.add_column(sa.Column("origin", sa.BigInteger(), nullable=True))
+        execution.add_column(sa.Column("chain", sa.BigInteger(), nullable=True))
+    op.execute("UPDATE execution SET chain = key")
+    with op.batch_alter_table("execution") as execution:
+        execution.alter_column("chain", existing_type=sa.BigInteger(), nullable=False)
+        execution.create_index("execution_chain", ["chain", "key"])
+    op.create_table(
+        "task_range",
+        sa.Column("execution", sa.BigInteger(), nullable=False),
+        sa.Column("first_position", sa.Integer(), nullable=False),
+        sa.Column("first_index", sa.Integer(), nullable=False),
+        sa.Column("count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("execution", "first_position"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("task_range_index", "task_range", ["execution", "first_index"], unique=True)
+    op.create_index("log_block_age", "log_block", ["last_at"])
