@@ -18,6 +18,7 @@ _MACHINE: Final = Group("This machine", sort_key=2)
 _COMMANDS: Final = (
     ("deploy", "tidemill.cli.deploy:command", _WORK, "Deploy a folder as a job."),
     ("run", "tidemill.cli.run:app", _WORK, "Run a job over its inputs."),
+    ("rerun", "tidemill.cli.rerun:command", _WORK, "Run failed tasks of an execution again."),
     ("get", "tidemill.cli.get:command", _WORK, "Show jobs, executions, tasks or workspaces."),
     ("logs", "tidemill.cli.logs:app", _WORK, "Show what tasks have printed."),
     ("results", "tidemill.cli.results:command", _WORK, "Print the results of an execution."),

@@ -15,8 +15,9 @@ from tidemill.api.wire_executions import (
     parse_task_states,
     tasks_view,
 )
+from tidemill.api.wire_reruns import rerun_request
 from tidemill.model.execution import Task
-from tidemill.service import executions
+from tidemill.service import executions, reruns
 from tidemill.service.executions import Shown
 from tidemill.store.executions import Created, ExecutionOrder, ExecutionPage, History
 from tidemill.store.tasks import TaskPage
@@ -64,6 +65,14 @@ async def find_execution(call: Asked, execution: str) -> Response:
 async def cancel_execution(call: Asked, name: str, execution: str, force: bool = False) -> Response:
     cancel = partial(executions.cancel, call.parts, call.principal, name, execution, force=force, now=call.now)
     return json_answer(execution_view(await call.run(cancel)))
+
+
+@router.post("/v0/jobs/{name}/executions/{execution}/rerun")
+async def rerun_execution(call: Asked, name: str, execution: str) -> Response:
+    key = call.request.headers.get("idempotency-key", "")
+    request = rerun_request(await call.body(), idempotency_key=key, strict=call.strict)
+    create = partial(reruns.create, call.parts, call.principal, name, execution, request, now=call.now)
+    return json_answer(created_view(await call.run(create)))
 
 
 @router.get("/v0/jobs/{name}/executions/{execution}/tasks")

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tidemill.api.calls import Asked, Call
 from tidemill.api.wire_executions import result_line
+from tidemill.model.errors import Invalid
 from tidemill.model.execution import Execution
 from tidemill.service import executions
 
@@ -21,21 +22,34 @@ _LONGEST_PAUSE_S: Final = 1.0
 
 
 @router.get("/v0/jobs/{name}/executions/{execution}/results")
-async def get_results(call: Asked, name: str, execution: str, follow: bool = False) -> Response:
+async def get_results(call: Asked, name: str, execution: str, follow: bool = False, chain: bool = False) -> Response:
+    if chain and follow:
+        raise Invalid("chain and follow are both true; results of a chain are told as they are now, without follow")
     found = await call.run(partial(executions.find, call.parts, call.principal, name, execution))
-    return StreamingResponse(_lines(call, found, follow=follow), media_type="application/x-ndjson")
+    lines = _chain(call, found) if chain else _lines(call, found, follow=follow)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 async def _lines(call: Call, execution: Execution, *, follow: bool) -> AsyncIterator[bytes]:
     """Pages of lines. No thread and no reader is held between two of them."""
-    index, pause_s = 0, _FIRST_PAUSE_S
-    while index < execution.stats.total:
-        read = partial(executions.read_results, call.parts, execution.key, index, stop_at_open=follow)
+    position, pause_s = 0, _FIRST_PAUSE_S
+    while position < execution.stats.total:
+        read = partial(executions.read_results, call.parts, execution.key, position, stop_at_open=follow)
         page = await call.run(read)
         if page.ended:
             yield b"".join(result_line(ended) for ended in page.ended)
             pause_s = _FIRST_PAUSE_S
-        index = page.next_index
+        position = page.next_position
         if page.stopped:
             await anyio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _chain(call: Call, execution: Execution) -> AsyncIterator[bytes]:
+    """As above over every index of the chain's first execution."""
+    total = await call.run(partial(executions.count_inputs, call.parts, execution))
+    first = 0
+    while first < total:
+        page = await call.run(partial(executions.read_chain, call.parts, execution.chain, first))
+        yield b"".join(result_line(ended) for ended in page.ended)
+        first = page.next_position

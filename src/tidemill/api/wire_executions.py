@@ -89,6 +89,8 @@ def execution_view(shown: Shown) -> dict[str, Json]:
         "startedAt": timestamp(execution.started_at),
         "completedAt": timestamp(execution.completed_at),
         "updatedAt": timestamp(execution.updated_at),
+        "rerunOf": execution.rerun_of or None,  # ours, as the next
+        "reruns": list(shown.reruns) or None,
     }
     spec = {name: value for name, value in execution.extra.items() if name not in _SHOWN_SPEC}
     limits = _limits(execution)
@@ -144,13 +146,15 @@ def task_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def result_line(ended: Ended) -> bytes:
-    """One line of NDJSON about a task that has ended. Its result is repeated as the task wrote it."""
+    """One line of NDJSON about a task, ended but in a chain's results. Its result is repeated as the task wrote it."""
     task = ended.task
     head = render({"index": task.index, "status": task.state.value})[:-1]
+    if ended.execution:
+        head += b"," + render({"executionId": ended.execution})[1:-1]
     times = {"startedAt": timestamp(task.started_at), "completedAt": timestamp(task.completed_at)}
     tail: dict[str, Json] = {"attempts": task.attempts, **times}
     # a success has a reason when its result was dropped
-    if task.state is not TaskState.SUCCEEDED or task.reason is not None:
+    if task.state in {TaskState.FAILED, TaskState.CANCELLED} or task.reason is not None:
         tail["error"] = {"reason": task.reason.value if task.reason is not None else "", "message": task.message}
     return head + b',"result":' + _one_line(ended.result) + b"," + render(tail)[1:] + b"\n"
 

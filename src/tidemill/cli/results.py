@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tidemill.cli import output
 from tidemill.cli.connection import Connection, connected
+from tidemill.cli.exits import usage
 from tidemill.cli.output import Column
 from tidemill.sdk import ApiError, Client, ConnectionFailedError, PageQuery, ResultLine
 from tidemill.sdk.wire import Json
@@ -20,13 +21,14 @@ _AWAY_LOOK_S: Final = 1.0
 _MOST_COLUMNS: Final = 8
 
 
-def command(
+def command(  # noqa: PLR0913 - each is a word of the command line
     job_or_id: str,
     execution: Annotated[str, Parameter(show_default=False)] = "",
     /,
     *,
     follow: Annotated[bool, Parameter(alias="-f", negative="", show_default=False)] = False,
     failed: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    chain: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     form: Annotated[Literal["ndjson", "table", "csv", "json", "yaml"], Parameter(name=["--output", "-o"])] = "ndjson",
     server: Connection | None = None,
 ) -> None:
@@ -45,12 +47,16 @@ def command(
         Wait for every task until the execution has ended.
     failed
         Only tasks that failed.
+    chain
+        Over an execution and all its reruns: of each task the newest success, else how it went last.
     form
         ndjson streams a line per task; csv and table have a column for each member of the results.
     """
+    if chain and follow:
+        raise usage("--chain tells how it is now; give it without --follow")
     with connected(server or Connection()) as client:
         job, execution = (job_or_id, execution) if execution else _find(client, job_or_id)
-        lines = _follow(client, job, execution) if follow else client.results(job, execution)
+        lines = _follow(client, job, execution) if follow else client.results(job, execution, chain=chain)
         wanted = (line for line in lines if not failed or line.get("status") == "failed")
         printed = _PRINTERS[form](wanted)
     if not printed:

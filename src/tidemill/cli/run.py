@@ -14,7 +14,7 @@ from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import INTERRUPTED, CommandError, usage
 from tidemill.cli.inputs import Inputs, Overrides, body, parse_env, read_file, read_text
 from tidemill.cli.output import Output
-from tidemill.sdk import Client, Execution, PageQuery, Stats, Task
+from tidemill.sdk import Client, Created, Execution, PageQuery, Stats, Task
 
 app = App(name="run", help="Run a job over its inputs.")
 
@@ -61,14 +61,19 @@ def job(
     request = body(_inputs(what), Overrides(env=parse_env(what.env), memory_mb=what.memory, execution_id=what.id))
     with connected(server or Connection()) as client:
         created = client.create_execution(name, request)
-        execution = created["executionId"]
-        if not wait:
-            _print_started(name, execution, created, form)
-            return
-        if form == "table":
-            print(execution, flush=True)
-        ended = _wait(client, name, execution)
-        _print_ended(client, name, ended, form)
+        follow(client, name, created, wait=wait, form=form)
+
+
+def follow(client: Client, name: str, created: Created, *, wait: bool, form: output.Format) -> None:
+    """Say what was started, or wait for its end. Raises CommandError unless all its tasks succeeded."""
+    execution = created["executionId"]
+    if not wait:
+        _print_started(name, execution, created, form)
+        return
+    if form == "table":
+        print(execution, flush=True)
+    ended = _wait(client, name, execution)
+    _print_ended(client, name, ended, form)
     if ended.get("status") != "succeeded":
         raise CommandError
 

@@ -46,7 +46,9 @@ class Stats:
 class Execution:
     """One run of one revision. ``env_names`` are the names of its own variables; their values are sealed.
 
-    Tasks from ``next_index`` on have no row yet. ``extra`` keeps members of the request that we do not act on.
+    Tasks from position ``next_index`` on have no row yet. Of a rerun ``origin`` is the execution whose tasks it runs
+    again, None else, and ``rerun_of`` that one's id, empty when it is kept no more; ``chain`` is the first of them all.
+    ``extra`` keeps members of the request that we do not act on.
     """
 
     key: ExecutionKey
@@ -67,6 +69,9 @@ class Execution:
     env_names: tuple[str, ...]
     extra: Mapping[str, object]
     next_index: int
+    origin: ExecutionKey | None
+    chain: ExecutionKey
+    rerun_of: str
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

@@ -59,6 +59,11 @@ def new_key(now_ms: int) -> int:
     return ((now_ms - _KEY_EPOCH_MS) << _KEY_RANDOM_BITS) | secrets.randbits(_KEY_RANDOM_BITS)
 
 
+def oldest_key(made_ms: int) -> int:
+    """The lowest key that may have been made at this time."""
+    return (made_ms - _KEY_EPOCH_MS) << _KEY_RANDOM_BITS
+
+
 def new_execution_id() -> str:
     """A UUIDv4: its first eight characters tell executions apart (docs/wire.md, logs)."""
     return str(uuid.uuid4())

@@ -116,13 +116,23 @@ def cancel_execution(job: str, execution: str, *, force: bool) -> Call:
     return Call(method="DELETE", path=_execution(job, execution), query={"force": "true"} if force else {})
 
 
+def rerun_execution(job: str, execution: str, body: bytes, *, idempotency_key: str) -> Call:
+    """Run tasks of an execution again. The key makes it repeatable, as for a new execution."""
+    headers = {"Idempotency-Key": idempotency_key}
+    path = f"{_execution(job, execution)}/rerun"
+    return Call(method="POST", path=path, headers=headers, body=body, read_timeout_s=300.0)
+
+
 def list_tasks(job: str, execution: str, page: PageQuery) -> Call:
     return Call(method="GET", path=f"{_execution(job, execution)}/tasks", query=page.parameters())
 
 
-def get_results(job: str, execution: str, *, follow: bool) -> Call:
-    """NDJSON, one line per ended task in index order; with `follow` it waits for each index until the end."""
-    query = {"follow": "true"} if follow else {}
+def get_results(job: str, execution: str, *, follow: bool, chain: bool = False) -> Call:
+    """NDJSON, one line per ended task in index order; with `follow` it waits for each index until the end.
+
+    With `chain` one line per index of the first of a chain of reruns, the newest success before the newest state.
+    """
+    query = {**({"follow": "true"} if follow else {}), **({"chain": "true"} if chain else {})}
     silence = None if follow else 60.0
     return Call(method="GET", path=f"{_execution(job, execution)}/results", query=query, read_timeout_s=silence)
 

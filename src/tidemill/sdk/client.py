@@ -128,10 +128,11 @@ class Client:
         """
         key = idempotency_key or str(uuid.uuid4())
         answer = self._send(calls.post_execution(job, body, idempotency_key=key))
-        created = cast("Created", answers.read_object(answer))
-        if not created.get("executionId"):
-            raise BadAnswerError(request=answer.request, reason="the answer has no executionId")
-        return created
+        return _created(answer)
+
+    def rerun_execution(self, job: str, execution: str, body: bytes) -> Created:
+        """Run tasks of an execution again; a repetition after a broken connection starts nothing twice."""
+        return _created(self._send(calls.rerun_execution(job, execution, body, idempotency_key=str(uuid.uuid4()))))
 
     def list_executions(self, job: str, page: PageQuery) -> Page[Execution]:
         return cast("Page[Execution]", answers.read_page(self._send(calls.list_executions(job, page))))
@@ -150,12 +151,14 @@ class Client:
     def list_tasks(self, job: str, execution: str, page: PageQuery) -> Page[Task]:
         return cast("Page[Task]", answers.read_page(self._send(calls.list_tasks(job, execution, page))))
 
-    def results(self, job: str, execution: str, *, follow: bool = False, after: int = -1) -> Iterator[ResultLine]:
+    def results(
+        self, job: str, execution: str, *, follow: bool = False, chain: bool = False, after: int = -1
+    ) -> Iterator[ResultLine]:
         """How tasks ended, in index order, beginning behind index `after`; read while it comes, never held whole.
 
         When the connection breaks, ConnectionFailedError is raised; the last index seen is the `after` to go on with.
         """
-        call = calls.get_results(job, execution, follow=follow)
+        call = calls.get_results(job, execution, follow=follow, chain=chain)
         with self._stream(call) as (request, chunks):
             for raw in answers.split_lines(chunks):
                 line = _result_line(request, raw)
@@ -235,6 +238,13 @@ def _job_answer(answer: Answer) -> JobAnswer:
     job = cast("Job", answers.read_object(answer))
     url = answer.headers.get("x-blaxel-upload-url", "")
     return JobAnswer(job=job, upload_url=url, at=answers.date(answer.headers))
+
+
+def _created(answer: Answer) -> Created:
+    created = cast("Created", answers.read_object(answer))
+    if not created.get("executionId"):
+        raise BadAnswerError(request=answer.request, reason="the answer has no executionId")
+    return created
 
 
 def _result_line(request: str, raw: bytes) -> ResultLine:

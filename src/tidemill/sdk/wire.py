@@ -118,6 +118,7 @@ class ResultLine(TypedDict, total=False):
 
     index: int
     status: str
+    executionId: str
     result: Json
     attempts: int
     startedAt: str

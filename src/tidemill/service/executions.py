@@ -5,7 +5,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -24,7 +24,7 @@ from tidemill.model.ids import (
 from tidemill.model.principal import Principal
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
-from tidemill.store import executions, inputs, ledger, results, tasks
+from tidemill.store import executions, inputs, ledger, reruns, results, tasks
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.results import ResultPage
@@ -32,6 +32,7 @@ from tidemill.store.tasks import TaskPage
 
 TASKS_SHOWN: Final = 1_000
 TASKS_SHOWN_IN_LISTS: Final = 100
+RERUNS_SHOWN: Final = 20
 ONE_TASK: Final = (msgspec.Raw(b"{}"),)
 
 # a unit of work writes at most 4 MiB; a chunk has at most 2 of them
@@ -60,10 +61,11 @@ class ExecutionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """An execution and the first of its tasks."""
+    """An execution and the first of its tasks; asked for alone, also the ids of its first 20 reruns."""
 
     execution: Execution
     tasks: Sequence[Task]
+    reruns: Sequence[str] = ()
 
 
 def create(parts: Parts, principal: Principal, job: str, request: ExecutionRequest, *, now: datetime) -> Created:
@@ -99,8 +101,10 @@ def find(parts: Parts, principal: Principal, job: str | None, execution: str) ->
 
 
 def get(parts: Parts, principal: Principal, job: str | None, execution: str) -> Shown:
-    """An execution with its first 1,000 tasks. Five statements at most. Raises NotFound, Invalid for several."""
-    return _shown(parts, [find(parts, principal, job, execution)], TASKS_SHOWN)[0]
+    """An execution with its first 1,000 tasks. Seven statements at most. Raises NotFound, Invalid for several."""
+    shown = _shown(parts, [find(parts, principal, job, execution)], TASKS_SHOWN)[0]
+    found = parts.database.read(lambda connection: reruns.find_ids(connection, shown.execution, RERUNS_SHOWN))
+    return replace(shown, reruns=found)
 
 
 def find_page(parts: Parts, page: ExecutionPage) -> list[Shown]:
@@ -120,10 +124,20 @@ def find_tasks(parts: Parts, execution: Execution, page: TaskPage) -> list[Task]
 
 
 def read_results(parts: Parts, execution: ExecutionKey, first: int, *, stop_at_open: bool) -> ResultPage:
-    """A page of results of an execution as it is now. Four statements, by primary keys."""
+    """A page of results of an execution as it is now. See ``store.results.read_page``."""
     return parts.database.read(
         lambda connection: results.read_page(connection, execution, first, stop_at_open=stop_at_open)
     )
+
+
+def read_chain(parts: Parts, chain: ExecutionKey, first: int) -> ResultPage:
+    """A page of results over a chain of reruns as it is now. See ``store.results.read_chain``."""
+    return parts.database.read(lambda connection: results.read_chain(connection, chain, first))
+
+
+def count_inputs(parts: Parts, execution: Execution) -> int:
+    """How many tasks the first execution of a chain has. One statement."""
+    return parts.database.read(lambda connection: reruns.input_total(connection, execution.input_set))
 
 
 def cancel(parts: Parts, principal: Principal, job: str, execution: str, *, force: bool, now: datetime) -> Shown:
@@ -156,26 +170,38 @@ def _checked(request: ExecutionRequest, limits: Limits) -> int:
         if view.nbytes > limits.task_bytes:
             raise TooLarge(f"tasks[{index}] has {view.nbytes} bytes; one task takes up to {limits.task_bytes}")
         size_bytes += view.nbytes
-    if request.id and EXECUTION_ID.fullmatch(request.id) is None:
-        raise Invalid(f"executionId is {request.id[:64]!r}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
-    for name, value in (("id", request.request_id), ("Idempotency-Key", request.idempotency_key)):
+    check_names(request.id, request.request_id, request.idempotency_key)
+    check_env(request.env)
+    return size_bytes
+
+
+def check_names(execution_id: str, request_id: str, idempotency_key: str) -> None:
+    """What a request calls itself; empty for no wish. Raises Invalid."""
+    if execution_id and EXECUTION_ID.fullmatch(execution_id) is None:
+        raise Invalid(f"executionId is {execution_id[:64]!r}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+    for name, value in (("id", request_id), ("Idempotency-Key", idempotency_key)):
         if len(value) > _MAX_NAME:
             raise Invalid(f"{name} has {len(value)} characters; it may have up to {_MAX_NAME}")
-    check_size("env", request.env.items())
-    if len(request.env) > _MAX_ENV:
-        raise Invalid(f"env has {len(request.env)} variables; it may have up to {_MAX_ENV}")
-    for name, value in request.env.items():
+
+
+def check_env(env: Mapping[str, str]) -> None:
+    """An execution's own variables. Raises Invalid."""
+    check_size("env", env.items())
+    if len(env) > _MAX_ENV:
+        raise Invalid(f"env has {len(env)} variables; it may have up to {_MAX_ENV}")
+    for name, value in env.items():
         check_variable(f"env: {name[:64]!r}", name, value)
-    return size_bytes
+
+
+def aliases(execution_id: str, request_id: str, idempotency_key: str) -> tuple[str, ...]:
+    """The names under which a request may come again, of three kinds: an id of one never stands for another's."""
+    key = (f"key:{idempotency_key}",) if idempotency_key else ()
+    return (f"execution:{execution_id}", f"request:{request_id}", *key)
 
 
 def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, request: ExecutionRequest) -> NewExecution:
     execution_id = request.id or new_execution_id()
     request_id = request.request_id or str(uuid.uuid4())
-    # names of three kinds: an id of one never stands for another's
-    aliases = [f"execution:{execution_id}", f"request:{request_id}"]
-    if request.idempotency_key:
-        aliases.append(f"key:{request.idempotency_key}")
     sealed = ""
     if request.env:
         sealed = parts.keyring.seal(json.dumps(dict(request.env)), f"execution/{key}")
@@ -185,7 +211,7 @@ def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, reques
         workspace=principal.workspace,
         job=job,
         request_id=request_id,
-        aliases=tuple(aliases),
+        aliases=aliases(execution_id, request_id, request.idempotency_key),
         digest=_digest(request, parts),
         env_names=tuple(sorted(request.env)),
         env_sealed=sealed,

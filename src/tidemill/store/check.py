@@ -86,7 +86,27 @@ ALWAYS: Final[Mapping[str, str]] = {
             OR e.succeeded <> COALESCE(f.s, 0) OR e.failed <> COALESCE(f.x, 0) OR e.cancelled <> COALESCE(f.c, 0)""",
     "I6: tasks with rows are those below next_index": """
         SELECT t.execution, t.idx, e.next_index FROM task t JOIN execution e ON e.key = t.execution
-         WHERE t.idx >= e.next_index OR e.next_index > e.total""",
+          LEFT JOIN task_range r ON r.execution = t.execution AND t.idx < r.first_index + r.count
+           AND r.first_index = (SELECT MAX(first_index) FROM task_range
+                                 WHERE execution = t.execution AND first_index <= t.idx)
+         WHERE e.next_index > e.total
+            OR COALESCE(CASE WHEN e.origin IS NULL THEN t.idx ELSE r.first_position + t.idx - r.first_index END,
+                        e.total) >= e.next_index""",
+    "I6: a rerun, and nothing else, has ranges, as many tasks as its total": """
+        SELECT e.key, e.origin, e.total, COALESCE(SUM(r.count), 0) AS found FROM execution e
+          LEFT JOIN task_range r ON r.execution = e.key GROUP BY e.key
+        HAVING COALESCE(SUM(r.count), 0) <> CASE WHEN e.origin IS NULL THEN 0 ELSE e.total END""",
+    "I6: ranges follow each other": """
+        SELECT * FROM (
+            SELECT execution, first_position, first_index, count,
+                   LAG(first_position + count, 1, 0) OVER w AS next_position,
+                   LAG(first_index + count, 1, 0) OVER w AS next_index
+              FROM task_range WINDOW w AS (PARTITION BY execution ORDER BY first_position))
+         WHERE first_position <> next_position OR first_index < next_index OR count < 1""",
+    "I6: a rerun is of its origin's chain and inputs": """
+        SELECT r.key, r.origin FROM execution r LEFT JOIN execution o ON o.key = r.origin
+         WHERE CASE WHEN r.origin IS NULL THEN r.chain <> r.key
+                    ELSE r.chain <> o.chain OR r.input_set <> o.input_set END""",
     "I6: retries started are charged attempts that another followed": """
         SELECT e.key, e.retried, COALESCE(f.n, 0) AS found FROM execution e
           LEFT JOIN (SELECT a.owner, COUNT(*) AS n FROM attempt a

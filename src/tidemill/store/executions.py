@@ -20,6 +20,7 @@ from tidemill.store.schema import AnyRow
 
 _AMBIGUOUS_SHOWN: Final = 5
 _EXECUTION: Final = schema.execution.c
+_ORIGIN: Final = schema.execution.alias("origin_row")
 _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _EXECUTION.key,
     _EXECUTION.id,
@@ -37,6 +38,9 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _EXECUTION.max_retries,
     _EXECUTION.total,
     _EXECUTION.next_index,
+    _EXECUTION.origin,
+    _EXECUTION.chain,
+    select(_ORIGIN.c.id).where(_ORIGIN.c.key == _EXECUTION.origin).scalar_subquery().label("rerun_of"),
     _EXECUTION.running,
     _EXECUTION.succeeded,
     _EXECUTION.failed,
@@ -146,16 +150,23 @@ def create(
     most_mb = specs.decode(job.spec).runtime.memory_mb
     if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
         raise Invalid(f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
-    state = _first_state(connection, new)
+    state = first_state(connection, new)
     if chunks:
         inputs.add(connection, stored, chunks, now=now)
-    connection.execute(insert(schema.execution).values(_values(new, stored, job, state, now)))
+    return record(connection, new, new_values(new, stored, job, state, now))
+
+
+def record(connection: Connection, new: NewExecution, values: Mapping[str, object]) -> Created:
+    """Insert the row of a new execution with the names of its request, and count it. Three statements."""
+    connection.execute(insert(schema.execution).values(values))
     connection.execute(
         insert(schema.execution_alias),
-        [{"job": job.key, "alias": alias, "execution": new.key} for alias in new.aliases],
+        [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases],
     )
     connection.execute(
-        update(schema.job).where(schema.job.c.key == job.key).values(executions_total=schema.job.c.executions_total + 1)
+        update(schema.job)
+        .where(schema.job.c.key == values["job"])
+        .values(executions_total=schema.job.c.executions_total + 1)
     )
     return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
 
@@ -214,6 +225,17 @@ def find_by_key(connection: Connection, key: ExecutionKey) -> Execution:
     return _execution(_rows(connection, [_EXECUTION.key == key], 1)[0])
 
 
+def find_chain(connection: Connection, chain: ExecutionKey) -> list[Execution]:
+    """An execution and all that descends from it, newest first. One statement, by execution_chain."""
+    rows = connection.execute(
+        select(*_COLUMNS)
+        .join(schema.job, schema.job.c.key == _EXECUTION.job)
+        .where(_EXECUTION.chain == chain)
+        .order_by(_EXECUTION.key.desc())
+    )
+    return [_execution(row) for row in rows]
+
+
 def history(connection: Connection, workspace: str, name: str) -> History:
     """The executions of the job that has this name, or had it last. Three statements at most. Raises NotFound."""
     job = jobs.find_key(connection, workspace, name)
@@ -257,7 +279,7 @@ def _job_key(connection: Connection, new: NewExecution) -> int:
     return int(key)
 
 
-def _values(
+def new_values(
     new: NewExecution, stored: NewInputs, job: AnyRow, state: ExecutionState, now: datetime
 ) -> dict[str, object]:
     """The row of a new execution: what the job's active revision says now is frozen into it."""
@@ -289,7 +311,7 @@ def _values(
     }
 
 
-def _first_state(connection: Connection, new: NewExecution) -> ExecutionState:
+def first_state(connection: Connection, new: NewExecution) -> ExecutionState:
     """``pending``, or ``queued`` behind the workspace's quota. Raises OverQuota, Invalid for who may not wait."""
     workspace = identity.find_workspace(connection, new.workspace)
     limit = workspace.max_parallel_executions if workspace is not None else 0
@@ -350,6 +372,9 @@ def _execution(row: AnyRow) -> Execution:
         env_names=tuple(row.env_names),
         extra=row.extra,
         next_index=row.next_index,
+        origin=None if row.origin is None else ExecutionKey(row.origin),
+        chain=ExecutionKey(row.chain),
+        rerun_of=row.rerun_of or "",
         created_at=row.created_at,
         started_at=row.started_at,
         completed_at=row.completed_at,

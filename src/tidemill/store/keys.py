@@ -12,8 +12,9 @@ PAIRS: Final = func.json_each(bindparam("pairs")).table_valued("value")
 # typed, so that numbers are compared with numbers
 FIRST: Final = func.json_extract(PAIRS.c.value, "$[0]", type_=Integer)
 SECOND: Final = func.json_extract(PAIRS.c.value, "$[1]", type_=Integer)
+THIRD: Final = func.json_extract(PAIRS.c.value, "$[2]", type_=Integer)
 
 
-def pairs(keys: Iterable[tuple[int, int]]) -> str:
-    """The value of the parameter ``pairs``."""
+def pairs(keys: Iterable[tuple[int, ...]]) -> str:
+    """The value of the parameter ``pairs``; each may have a third number."""
     return json.dumps(list(keys))

@@ -19,7 +19,7 @@ from tidemill.model.states import (
     TaskEvent,
     TaskState,
 )
-from tidemill.store import deploys, schema
+from tidemill.store import deploys, ranges, schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
     BuildMove,
@@ -102,7 +102,7 @@ _TAKE: Final = (
 def claim(connection: Connection, claims: Sequence[Claim], *, term: int, now: datetime) -> list[Claimed]:
     """Put attempts on record, as many of ``claims`` as the store still allows; nothing under an older term.
 
-    At most nine statements for all tasks together, most of them executemany by primary key, and five per build.
+    At most ten statements for all tasks together, most of them executemany by primary key, and five per build.
     """
     held = connection.scalar(select(func.max(schema.term.c.number)))
     if held != term:
@@ -181,6 +181,7 @@ def _executions(connection: Connection, keys: Sequence[int]) -> Sequence[AnyRow]
             _EXECUTION.state,
             _EXECUTION.total,
             _EXECUTION.next_index,
+            _EXECUTION.origin,
             _EXECUTION.parallelism,
             _EXECUTION.memory_mb,
         )
@@ -237,11 +238,12 @@ def _fresh(connection: Connection, shares: Sequence[_Share], now: datetime) -> l
         }
         for share in shares
     ]
+    indices = _next_indices(connection, shares)
     records: list[_Record] = []
     changes: dict[int, Change] = {}
     for share, done in zip(shares, matched(connection, _TAKE, takes), strict=True):
         if done and share.fresh:
-            for index, node in enumerate(share.fresh, share.row.next_index):
+            for index, node in zip(indices[share.row.key], share.fresh, strict=True):
                 records.append((_claimed(share.row, index, 1, node), share.row.memory_mb, False))
             changes[share.row.key] = Change(running=len(share.fresh))
     if records:
@@ -261,6 +263,14 @@ def _fresh(connection: Connection, shares: Sequence[_Share], now: datetime) -> l
         )
         count(connection, changes, now=now)
     return records
+
+
+def _next_indices(connection: Connection, shares: Sequence[_Share]) -> dict[int, Sequence[int]]:
+    """The indices that each share takes. One statement for all reruns among them."""
+    spans = {share.row.key: (share.row.next_index, share.row.next_index + len(share.fresh)) for share in shares}
+    reruns = {share.row.key: spans[share.row.key] for share in shares if share.row.origin is not None and share.fresh}
+    mapped = ranges.by_position(connection, reruns)
+    return {key: mapped.get(key, range(*span)) for key, span in spans.items()}
 
 
 def _retries(connection: Connection, shares: Sequence[_Share], now: datetime) -> list[_Record]:

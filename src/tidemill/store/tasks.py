@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, select
 from tidemill.model.execution import Execution, Reason, Task
 from tidemill.model.ids import ExecutionKey
 from tidemill.model.states import TaskState, rowless_state
-from tidemill.store import schema
+from tidemill.store import ranges, schema
+from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.schema import AnyRow
 
 NAME_PREFIX: Final = "task-"
@@ -50,71 +51,88 @@ class TaskPage:
 def find_page(connection: Connection, execution: Execution, page: TaskPage) -> list[Task]:
     """Up to ``page.limit`` tasks in the order of their index. One statement per 1,000 rows looked at, by primary key.
 
-    Without filters that is one. With filters it may walk the whole execution: bounded by its million tasks.
+    Without filters that is one; a rerun takes one more each, and one to begin. With filters it may walk the whole
+    execution: bounded by its million tasks.
     """
     found: list[Task] = []
-    for indices in _spans(execution.stats.total, page):
-        found.extend(_filtered(connection, execution, page, indices))
+    after = None
+    if page.after is not None:
+        # the first position behind the cursor in the page's order, seen from the side that it came from
+        after = ranges.position(connection, execution, page.after + (not page.descending))
+    for positions in _spans(execution.stats.total, page, after):
+        found.extend(_filtered(connection, execution, page, positions))
         if len(found) >= page.limit:
             break
     return found[: page.limit]
 
 
 def first_tasks(connection: Connection, executions: Sequence[Execution], count: int) -> dict[ExecutionKey, list[Task]]:
-    """The first ``count`` tasks of each execution, in order. One statement, by primary key."""
+    """The first ``count`` tasks of each execution, in order. Two statements at most, by primary keys."""
+    reruns = [execution for execution in executions if execution.origin is not None]
+    mapped = ranges.by_position(connection, {execution.key: (0, count) for execution in reruns})
+    wanted = {
+        execution.key: mapped.get(execution.key, range(min(count, execution.stats.total))) for execution in executions
+    }
     rows = connection.execute(
         select(*_COLUMNS)
-        .where(_TASK.execution.in_([execution.key for execution in executions]), _TASK.idx < count)
-        .order_by(_TASK.execution, _TASK.idx)
+        .select_from(PAIRS)
+        .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx <= SECOND))
+        .order_by(_TASK.execution, _TASK.idx),
+        {"pairs": pairs((key, indices[-1]) for key, indices in wanted.items() if indices)},
     )
     by_execution: dict[int, dict[int, AnyRow]] = {}
     for row in rows:
         by_execution.setdefault(row.execution, {})[row.idx] = row
     return {
         execution.key: [
-            _task(execution, index, by_execution.get(execution.key, {}).get(index))
-            for index in range(min(count, execution.stats.total))
+            _task(execution, index, by_execution.get(execution.key, {}).get(index)) for index in wanted[execution.key]
         ]
         for execution in executions
     }
 
 
-def tasks_between(connection: Connection, execution: Execution, low: int, high: int) -> list[Task]:
-    """The tasks with ``low`` <= index < ``high``, in order. One statement, by primary key."""
+def tasks_at(connection: Connection, execution: Execution, low: int, high: int) -> list[Task]:
+    """The tasks at the positions ``low`` <= p < ``high``, in order. Two statements at most, by primary keys."""
+    return tasks_of(connection, execution, ranges.indices(connection, execution, low, high))
+
+
+def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
+    """The tasks at neighbouring ``indices`` of an execution, in order. One statement, by primary key."""
+    if not indices:
+        return []
     rows = connection.execute(
         select(*_COLUMNS)
-        .where(_TASK.execution == execution.key, _TASK.idx >= low, _TASK.idx < high)
+        .where(_TASK.execution == execution.key, _TASK.idx >= indices[0], _TASK.idx <= indices[-1])
         .order_by(_TASK.idx)
     )
     by_index = {row.idx: row for row in rows}
-    return [_task(execution, index, by_index.get(index)) for index in range(low, min(high, execution.stats.total))]
+    return [_task(execution, index, by_index.get(index)) for index in indices]
 
 
-def _spans(total: int, page: TaskPage) -> Iterator[range]:
-    """The indices after ``page.after`` in the page's order, cut into pieces."""
+def _spans(total: int, page: TaskPage, after: int | None) -> Iterator[range]:
+    """Positions in ascending pieces, the pieces in the page's order; from ``after`` on, or descending below it."""
     size = _BATCH if page.states or page.text else page.limit
     if page.descending:
-        high = total if page.after is None else min(page.after, total)
+        high = total if after is None else after
         while high > 0:
-            yield range(high - 1, max(high - size, 0) - 1, -1)
+            yield range(max(high - size, 0), high)
             high -= size
     else:
-        low = 0 if page.after is None else page.after + 1
+        low = after or 0
         while low < total:
             yield range(low, min(low + size, total))
             low += size
 
 
-def _filtered(connection: Connection, execution: Execution, page: TaskPage, indices: range) -> Iterable[Task]:
-    named = [index for index in indices if page.text in f"{NAME_PREFIX}{index}"] if page.text else indices
-    if not named:
-        return []
-    low, high = min(named[0], named[-1]), max(named[0], named[-1])
+def _filtered(connection: Connection, execution: Execution, page: TaskPage, positions: range) -> Iterable[Task]:
     # past the last row nothing needs to be read, and all are in the same state
-    if low >= execution.next_index and page.states and rowless_state(execution.state) not in page.states:
+    if positions.start >= execution.next_index and page.states and rowless_state(execution.state) not in page.states:
         return []
-    tasks = {task.index: task for task in tasks_between(connection, execution, low, high + 1)}
-    return [tasks[index] for index in named if not page.states or tasks[index].state in page.states]
+    indices = ranges.indices(connection, execution, positions.start, positions.stop)
+    if page.text:
+        indices = [index for index in indices if page.text in f"{NAME_PREFIX}{index}"]
+    found = [task for task in tasks_of(connection, execution, indices) if not page.states or task.state in page.states]
+    return reversed(found) if page.descending else found
 
 
 def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:

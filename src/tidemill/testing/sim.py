@@ -17,6 +17,7 @@ from tidemill.model.execution import Stats
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
 from tidemill.model.job import JobSpec, Runtime
 from tidemill.model.lease import Event, Lease, NodeInfo, Position
+from tidemill.model.rerun import FAILED, SAME, Selection
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
@@ -24,13 +25,14 @@ from tidemill.scheduler.plan import Cancel, Promote, Snapshot, plan
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
-from tidemill.store import check, executions, inputs, ledger, nodes, schema, specs
+from tidemill.store import check, executions, inputs, ledger, nodes, ranges, reruns, schema, specs
 from tidemill.store.database import Database
 from tidemill.store.executions import NewExecution
 from tidemill.store.inputs import NewInputs
 from tidemill.store.ledger import Counters, stats_of
 from tidemill.store.ledger_claim import Claim, Claimed, claim
 from tidemill.store.ledger_settle import Report, Settled, settle
+from tidemill.store.reruns import NewRerun
 from tidemill.store.snapshot import look
 
 WORKSPACE: Final = "main"
@@ -167,6 +169,32 @@ class Sim:
         def create(connection: Connection) -> None:
             inputs.add(connection, stored, chunks, now=self.clock.now)
             executions.create(connection, new, stored, (), now=self.clock.now)
+
+        self.database.write(create)
+        return key
+
+    def rerun(self, origin: ExecutionKey, selection: Selection = FAILED) -> ExecutionKey:
+        """Run tasks of an execution that has ended again, as a POST of a rerun does."""
+        key = ExecutionKey(self._key())
+        found = self.database.read(lambda connection: executions.find_by_key(connection, origin))
+        new = NewExecution(
+            key=key,
+            id=f"execution-{key}",
+            workspace=found.workspace,
+            job=found.job,
+            request_id=f"request-{key}",
+            aliases=(f"request-{key}",),
+            digest="0" * 64,
+        )
+
+        def create(connection: Connection) -> None:
+            total = found.stats.total
+            runs = reruns.selected_rows(connection, found, selection, 0, total)
+            runs += reruns.selected_rowless(connection, found, selection, 0, total)
+            chosen = list(ranges.number(runs))
+            count = sum(one.count for one in chosen)
+            rerun = NewRerun(new=new, origin=origin, revision=SAME, timeout_s=None, total=count)
+            reruns.create(connection, rerun, chosen, now=self.clock.now)
 
         self.database.write(create)
         return key

@@ -1,0 +1,148 @@
+"""Which tasks a rerun has: ranges of its chain's indices, numbered through by position.
+
+A position counts an execution's own tasks from 0 on. Where an execution is no rerun, position and index are the same.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Integer, cast, delete, exists, func, insert, literal, select
+
+from tidemill.model.execution import Execution
+from tidemill.model.ids import ExecutionKey
+from tidemill.store import schema
+from tidemill.store.keys import FIRST, PAIRS, SECOND, THIRD, pairs
+
+_RANGE: Final = schema.task_range.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Indices ``first_index`` .. ``first_index + count - 1`` at the positions from ``first_position`` on."""
+
+    first_position: int
+    first_index: int
+    count: int
+
+
+def number(runs: Iterable[tuple[int, int]]) -> Iterator[Range]:
+    """Ranges of (first index, count), which must come in order; neighbours become one."""
+    position, first, count = 0, 0, 0
+    for run_first, run_count in runs:
+        if count and run_first == first + count:
+            count += run_count
+            continue
+        if count:
+            yield Range(first_position=position, first_index=first, count=count)
+        position, first, count = position + count, run_first, run_count
+    if count:
+        yield Range(first_position=position, first_index=first, count=count)
+
+
+def add(connection: Connection, execution: ExecutionKey, ranges: Sequence[Range]) -> None:
+    """Write ranges of an execution that is yet to be made. One statement; the caller keeps it under 4 MiB."""
+    connection.execute(
+        insert(schema.task_range),
+        [
+            {
+                "execution": execution,
+                "first_position": one.first_position,
+                "first_index": one.first_index,
+                "count": one.count,
+            }
+            for one in ranges
+        ],
+    )
+
+
+def by_position(connection: Connection, spans: Mapping[int, tuple[int, int]]) -> dict[int, list[int]]:
+    """The indices at the positions ``low`` <= p < ``high`` of each execution that has ranges, in order.
+
+    One statement for all, by primary key: it reads the ranges around the positions and no others.
+    """
+    found: dict[int, list[int]] = {key: [] for key in spans}
+    for key, one in _around(connection, spans, _RANGE.first_position):
+        low, high = spans[key]
+        skipped = max(low - one.first_position, 0)
+        end = min(high - one.first_position, one.count)
+        found[key].extend(range(one.first_index + skipped, one.first_index + end))
+    return found
+
+
+def by_index(connection: Connection, execution: ExecutionKey, low: int, high: int) -> list[int]:
+    """The indices ``low`` <= index < ``high`` that a rerun has, in order. One statement, by task_range_index."""
+    found: list[int] = []
+    for _, one in _around(connection, {execution: (low, high)}, _RANGE.first_index):
+        found.extend(range(max(low, one.first_index), min(high, one.first_index + one.count)))
+    return found
+
+
+def indices(connection: Connection, execution: Execution, low: int, high: int) -> Sequence[int]:
+    """The indices of an execution's tasks at the positions ``low`` <= p < ``high``. One statement at most."""
+    if execution.origin is None:
+        return range(low, min(high, execution.stats.total))
+    return by_position(connection, {execution.key: (low, high)})[execution.key]
+
+
+def position(connection: Connection, execution: Execution, index: int) -> int:
+    """How many tasks of an execution have an index below ``index``. One statement at most, by task_range_index."""
+    if execution.origin is None:
+        return min(max(index, 0), execution.stats.total)
+    row = connection.execute(
+        select(_RANGE.first_position, _RANGE.first_index, _RANGE.count.label("size"))
+        .where(_RANGE.execution == execution.key, _RANGE.first_index <= index)
+        .order_by(_RANGE.first_index.desc())
+        .limit(1)
+    ).one_or_none()
+    return 0 if row is None else int(row.first_position + min(index - row.first_index, row.size))
+
+
+def sweep(connection: Connection, older_than: int, limit: int) -> int:
+    """Delete up to ``limit`` ranges of an execution that was never made, with a key below ``older_than``; how many.
+
+    Three statements at most. The first steps over the primary key from execution to execution, not from row to row.
+    """
+    step = select(func.min(_RANGE.execution).label("key")).cte("step", recursive=True)
+    after = select(func.min(_RANGE.execution)).where(_RANGE.execution > step.c.key).scalar_subquery()
+    step = step.union_all(select(after).where(step.c.key < older_than))
+    made = exists().where(schema.execution.c.key == step.c.key)
+    key = connection.scalar(select(step.c.key).where(step.c.key < older_than, ~made).limit(1))
+    if key is None:
+        return 0
+    firsts = connection.scalars(
+        select(_RANGE.first_position).where(_RANGE.execution == key).order_by(_RANGE.first_position).limit(limit)
+    ).all()
+    connection.execute(delete(schema.task_range).where(_RANGE.execution == key, _RANGE.first_position <= firsts[-1]))
+    return len(firsts)
+
+
+def _around(
+    connection: Connection, spans: Mapping[int, tuple[int, int]], column: ColumnElement[int]
+) -> list[tuple[int, Range]]:
+    """Ranges that reach into spans of positions or of indices, and at most one before each that does not."""
+    if not spans:
+        return []
+    inner = schema.task_range.alias("before")
+    before = (
+        select(func.max(inner.c[column.key]))  # type: ignore[index]  # a column of the table has a key
+        .where(inner.c.execution == FIRST, inner.c[column.key] <= SECOND)  # type: ignore[index]
+        .correlate(PAIRS)
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(_RANGE.execution, _RANGE.first_position, _RANGE.first_index, _RANGE.count.label("size"))
+        .select_from(PAIRS)
+        .join(
+            schema.task_range,
+            (_RANGE.execution == FIRST)
+            & (column >= func.coalesce(before, cast(literal(0), Integer)))
+            & (column < THIRD),
+        )
+        .order_by(_RANGE.execution, column),
+        {"pairs": pairs((key, low, high) for key, (low, high) in spans.items())},
+    )
+    return [
+        (row.execution, Range(first_position=row.first_position, first_index=row.first_index, count=row.size))
+        for row in rows
+    ]
