@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, event, func, select, update
 
 from tidemill.engine.fake import Play
+from tidemill.model.execution import Task
 from tidemill.model.ids import AttemptId, ExecutionKey, OwnerKind, new_key
 from tidemill.model.lease import OutcomeKind, TaskLease
 from tidemill.model.rerun import NOT_SUCCEEDED, Selection, merged
@@ -43,7 +44,7 @@ def pages(sim: Sim, key: ExecutionKey, *, descending: bool = False, limit: int =
     while True:
         page = tasks.TaskPage(descending=descending, after=found[-1] if found else None, limit=limit)
 
-        def read(page: tasks.TaskPage = page) -> list[tasks.Task]:
+        def read(page: tasks.TaskPage = page) -> list[Task]:
             return sim.database.read(
                 lambda connection: tasks.find_page(connection, executions.find_by_key(connection, key), page)
             )

@@ -1,35 +1,52 @@
 """What a request for a rerun says (docs/wire.md, Ours besides)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tidemill.api.wire import Body, Json, Text, parse_json, unknown_members, validated
 from tidemill.model.errors import Invalid
 from tidemill.model.execution import Reason
-from tidemill.model.rerun import FAILED, NOT_SUCCEEDED, SAME, RerunRequest, Selection, merged
+from tidemill.model.rerun import FAILED, SAME, RerunRequest, Selection, merged
 from tidemill.model.states import TASK_FINAL, TaskState
 
 _SPAN: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _STATES: Final = tuple(sorted(state.value for state in TASK_FINAL))
-_NAMED: Final = {"failed": FAILED, "not_succeeded": NOT_SUCCEEDED}
+_REASONS: Final = tuple(reason.value for reason in Reason)
+_NAMED: Final = {"failed": ["failed"], "not_succeeded": ["failed", "cancelled"]}
+
+
+def _listed(value: object) -> object:
+    """A single value is a list of it."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def _spelled_out(value: object) -> object:
+    """The object that a word stands for."""
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        return value
+    if value not in _NAMED:
+        raise Invalid(f"select is {value[:64]!r}; it must be 'failed', 'not_succeeded' or an object")
+    return {"status": _NAMED[value]}
 
 
 class SelectBody(Body):
     """Members that are absent, null or empty lists are no wish; the others are combined by AND."""
 
-    status: list[str] | str | None = None
-    exit_code: list[int] | int | None = None
-    reason: list[str] | str | None = None
-    indices: list[Annotated[int, Field(ge=0, lt=1_000_000_000)] | str] | None = None
+    status: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    exit_code: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    reason: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    indices: Annotated[list[Json] | None, BeforeValidator(_listed)] = None
 
 
 class RerunBody(Body):
     """All members are optional."""
 
-    select: SelectBody | str | None = None
+    select: Annotated[SelectBody | None, BeforeValidator(_spelled_out)] = None
     revision: Text = None
     memory: Annotated[int, Field(ge=0)] | None = None
     timeout: Annotated[int, Field(ge=0)] | None = None
@@ -58,48 +75,37 @@ def rerun_request(body: bytes, *, idempotency_key: str, strict: bool) -> RerunRe
     )
 
 
-def _selection(select: SelectBody | str | None) -> Selection:
-    if not select:
+def _selection(select: SelectBody | None) -> Selection:
+    if select is None:
         return FAILED
-    if isinstance(select, str):
-        if select not in _NAMED:
-            raise Invalid(f"select is {select[:64]!r}; it must be 'failed', 'not_succeeded' or an object")
-        return _NAMED[select]
     # a filter that we do not know would be one that does not hold back
     if unknown := sorted(unknown_members(select, "select.")):
         raise Invalid(f"unknown members: {', '.join(unknown)}; select has status, exitCode, reason and indices")
     found = Selection(
         states=frozenset(TaskState(word) for word in _words("status", select.status, _STATES)),
-        exit_codes=frozenset(_listed(select.exit_code)),
-        reasons=frozenset(Reason(word) for word in _words("reason", select.reason, [one.value for one in Reason])),
-        indices=merged([_span(one) for one in select.indices or []]),
+        exit_codes=frozenset(select.exit_code or ()),
+        reasons=frozenset(Reason(word) for word in _words("reason", select.reason, _REASONS)),
+        indices=merged([_span(one) for one in select.indices or ()]),
     )
     if found == Selection():
         raise Invalid("select has no member that selects; give status, exitCode, reason or indices, or 'failed'")
     return found
 
 
-def _words(name: str, value: list[str] | str | None, known: Iterable[str]) -> list[str]:
-    """Each as it is spelled here, whatever its case."""
+def _words(name: str, words: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """Each as it is spelled in ``known``, whatever its case."""
     spelled = {word.lower(): word for word in known}
-    for word in _listed(value):
+    for word in words or ():
         if word.lower() not in spelled:
-            raise Invalid(f"select.{name} has {word[:64]!r}; it must be of {', '.join(spelled.values())}")
-    return [spelled[word.lower()] for word in _listed(value)]
+            raise Invalid(f"select.{name} has {word[:64]!r}; it must be of {', '.join(known)}")
+    return [spelled[word.lower()] for word in words or ()]
 
 
-def _listed(value: Json) -> list[Json]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def _span(value: int | str) -> tuple[int, int]:
+def _span(value: Json) -> tuple[int, int]:
     """(first, last) of an index or of a text like ``3-7``."""
-    if isinstance(value, int):
-        return value, value
-    found = _SPAN.fullmatch(value.strip())
+    whole = isinstance(value, int | str) and not isinstance(value, bool)
+    found = _SPAN.fullmatch(str(value).strip()) if whole else None
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if last < first:
-        raise Invalid(f"select.indices has {value[:64]!r}; it must be of indices like 5 and ranges like '3-7'")
+        raise Invalid(f"select.indices has {str(value)[:64]!r}; it must be of indices like 5 and ranges like '3-7'")
     return first, last
