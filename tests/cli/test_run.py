@@ -18,6 +18,8 @@ POST = "POST /v0/jobs/etl/executions"
 GET = f"GET /v0/jobs/etl/executions/{ID}"
 TASKS = f"{GET}/tasks"
 CREATED = Reply(body={"executionId": ID, "jobId": "etl"})
+# a suite that a script runs in the background has SIGINT ignored, and what it starts would inherit that
+COMMAND = ("env", "--default-signal=INT", sys.executable, "-m", "tidemill.main")
 
 Tidemill = Callable[..., Ended]
 
@@ -109,7 +111,7 @@ def test_two_kinds_of_input_are_a_usage_error_before_any_request(
 def test_ctrl_c_ends_whatever_has_no_more_to_say_without_a_traceback(wire: WireServer) -> None:
     wire.on("GET /v0/observability/logs", Reply(body={}))
     words = ["logs", "job", "etl", "--follow", "--url", wire.url, "--api-key", "k"]
-    process = subprocess.Popen([sys.executable, "-m", "tidemill.main", *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True)
     wire.wait_for("GET /v0/observability/logs")
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=20)
@@ -121,9 +123,7 @@ def test_ctrl_c_leaves_the_execution_alone_and_says_how_to_cancel_it(wire: WireS
     wire.on(POST, CREATED)
     wire.on(GET, execution("running", running=1))
     words = ["run", "job", "etl", "--wait", "--url", wire.url, "--api-key", "k"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tidemill.main", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wire.wait_for(GET)
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=20)
