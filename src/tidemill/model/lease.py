@@ -195,7 +195,8 @@ class LogBatch:
 class NodeInfo:
     """What a node is and has. ``memory_mb`` and ``slots`` are what leases may use in all (the reserve is taken off).
 
-    ``images`` are the digests of the images it has unpacked.
+    ``images`` are the digests of the images it has unpacked. ``lease_ttl_s`` is set where another node could get its
+    work: then leases given to it carry that time to live and must be renewed.
     """
 
     id: NodeId
@@ -206,6 +207,7 @@ class NodeInfo:
     protocol_version: int = PROTOCOL_VERSION
     capabilities: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
+    lease_ttl_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from tidemill.model.ids import AttemptId, NodeId
 from tidemill.model.lease import Event, EventKind, Lease, Outcome, OutcomeKind, TaskLease
 from tidemill.scheduler.leases import LeaseMaker
 from tidemill.scheduler.parts import Parts, conclude
+from tidemill.scheduler.renew import Renewer
 
 LAUNCH_LEASES: Final = 500
 LAUNCH_BYTES: Final = 8 << 20
@@ -17,8 +18,9 @@ LAUNCH_BYTES: Final = 8 << 20
 class Launcher:
     """Launches attempts. One thread."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, renewer: Renewer) -> None:
         self._parts = parts
+        self._renewer = renewer
         self._leases = LeaseMaker(database=parts.database, keyring=parts.keyring, policy=parts.policy)
 
     def launch(self, node: NodeId, attempts: Sequence[AttemptId], *, term: int, now: datetime) -> bool:
@@ -28,7 +30,7 @@ class Launcher:
         again under the same id. A lease that cannot be made is lost, ours to answer for; one refused had not started.
         Raises StaleTerm.
         """
-        made = self._leases.make(attempts)
+        made = self._leases.make(attempts, self._renewer.ttl_s(node))
         self._end(node, list(made.failed.items()), OutcomeKind.LOST, now)
         refused: list[tuple[AttemptId, str]] = []
         for part in _parts(made.leases):
@@ -37,6 +39,8 @@ class Launcher:
             except EngineUnavailable as error:
                 self._parts.problems.report(f"node {node}", error.message)
                 return False
+            finally:
+                self._renewer.sent(node)
             refused += [(answer.attempt, answer.refused.value) for answer in answers if answer.refused is not None]
         self._end(node, refused, OutcomeKind.WITHDRAWN, now)
         return not refused

@@ -43,7 +43,7 @@ class LeaseMaker:
         self._shared: OrderedDict[int, _Shared] = OrderedDict()
         self._arguments = _Arguments(database, policy.kept_arguments_bytes)
 
-    def make(self, attempts: Sequence[AttemptId]) -> Made:
+    def make(self, attempts: Sequence[AttemptId], ttl_s: float | None = None) -> Made:
         """Leases for attempts that are on record. Opens secrets and decompresses, so not inside a transaction."""
         tasks = [attempt for attempt in attempts if attempt.kind is OwnerKind.TASK]
         shared = self._shared_of({attempt.owner for attempt in tasks})
@@ -54,14 +54,14 @@ class LeaseMaker:
         failed: dict[AttemptId, str] = {}
         for attempt in attempts:
             if attempt.kind is OwnerKind.BUILD:
-                leases.append(self._build(attempt, builds[attempt.owner]))
+                leases.append(self._build(attempt, builds[attempt.owner], ttl_s))
                 continue
             common = shared[attempt.owner]
             text = arguments.get((common.facts.input_set, attempt.index))
             if common.problem or text is None:
                 failed[attempt] = common.problem or f"the arguments of task {attempt.index} cannot be found"
             else:
-                leases.append(self._task(attempt, common, text))
+                leases.append(self._task(attempt, common, text, ttl_s))
         return Made(leases=leases, failed=failed)
 
     def _shared_of(self, keys: set[int]) -> dict[int, _Shared]:
@@ -108,7 +108,7 @@ class LeaseMaker:
             for index, text in self._arguments.get(key, indices).items()
         }
 
-    def _task(self, attempt: AttemptId, shared: _Shared, arguments: str) -> TaskLease:
+    def _task(self, attempt: AttemptId, shared: _Shared, arguments: str, ttl_s: float | None) -> TaskLease:
         facts = shared.facts
         return TaskLease(
             attempt=attempt,
@@ -125,9 +125,10 @@ class LeaseMaker:
             grace_s=self._policy.grace_s,
             result_max_bytes=self._policy.result_max_bytes,
             log_max_bytes=self._policy.log_max_bytes,
+            ttl_s=ttl_s,
         )
 
-    def _build(self, attempt: AttemptId, facts: BuildFacts) -> BuildLease:
+    def _build(self, attempt: AttemptId, facts: BuildFacts, ttl_s: float | None) -> BuildLease:
         return BuildLease(
             attempt=attempt,
             log_key=facts.job,
@@ -138,6 +139,7 @@ class LeaseMaker:
             max_entries=self._policy.unpacked_max_entries,
             grace_s=self._policy.grace_s,
             log_max_bytes=self._policy.log_max_bytes,
+            ttl_s=ttl_s,
         )
 
 

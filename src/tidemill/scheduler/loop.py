@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -52,6 +53,7 @@ class Scheduler:
             logfiles=logfiles,
             policy=policy,
             jitter=random.SystemRandom().random,
+            steady=time.monotonic,
         )
         self._clock = clock
         self._stopping = threading.Event()

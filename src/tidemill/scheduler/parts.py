@@ -19,7 +19,10 @@ from tidemill.store.ledger_settle import Report, settle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """``jitter`` gives numbers from 0 to 1 for the waits of retries."""
+    """``jitter`` gives numbers from 0 to 1 for the waits of retries.
+
+    ``steady`` is a clock that never jumps, in seconds: how long a lease has not been renewed is measured by it alone.
+    """
 
     database: Database
     engine: Engine
@@ -28,6 +31,7 @@ class Parts:
     logfiles: LogFiles
     policy: SchedulerPolicy
     jitter: Callable[[], float]
+    steady: Callable[[], float]
     problems: Problems = field(default_factory=Problems)
 
 

@@ -22,6 +22,8 @@ class SchedulerPolicy:
     retain_every_s: float = 60.0
     unused_inputs_s: float = 3_600.0
     """How long inputs that no execution refers to are kept: far longer than a request takes to store them."""
+    lease_margin_s: float = 10.0
+    """How much longer than time to live and kill grace a lease is waited for: a call under way may take as long."""
     starving_after_s: float = 5.0
     """What has waited this long for room that is free nowhere gets a node cleared for it."""
     poll_s: float = 1.0

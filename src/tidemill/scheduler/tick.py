@@ -17,6 +17,7 @@ from tidemill.scheduler.launch import Launcher
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.plan import Cancel, Decision, Promote, Snapshot, next_due, plan
 from tidemill.scheduler.reconcile import reconcile
+from tidemill.scheduler.renew import Renewer
 from tidemill.store import nodes
 from tidemill.store.ledger import Finished
 from tidemill.store.ledger_claim import BuildClaim, Claim, Claimed, claim, promote
@@ -39,13 +40,16 @@ class Ticker:
     def __init__(self, parts: Parts, *, now: datetime) -> None:
         """Take the term. Raises what the database raises."""
         self._parts = parts
-        self._launcher = Launcher(parts)
+        self._renewer = Renewer(parts)
+        self._launcher = Launcher(parts, self._renewer)
         self._turns = _Turns()
         self._nodes: dict[NodeId, NodeInfo] = {}
-        self._looked_at: datetime | None = None
+        # pauses between looks are measured by the steady clock: the wall clock may be set back
+        self._look_at = parts.steady()
         self._kept_at: datetime | None = None
-        self._reconciled: dict[NodeId, datetime] = {}
-        self._doubtful: dict[NodeId, datetime] = {}  # not given work until reconciled, tried from this time on
+        self._reconciled: dict[NodeId, float] = {}
+        self._doubtful: dict[NodeId, float] = {}  # not given work until reconciled, tried from this time on
+        self._silent: set[NodeId] = set()  # did not answer when last asked: nothing is sent that prolongs leases
         self._incarnations: dict[NodeId, str] = {}
         self._term = 0
         self._take_term(now)
@@ -63,7 +67,7 @@ class Ticker:
         """Commit what a node reported; up to where it may forget it. None for an empty batch."""
         if self._incarnations.setdefault(node, batch.incarnation) != batch.incarnation:
             self._incarnations[node] = batch.incarnation
-            self._doubtful.setdefault(node, now)
+            self._doubtful.setdefault(node, self._parts.steady())
         position: Position | None = None
         for events in units(batch.events):
             position = Position(incarnation=batch.incarnation, number=events[-1].number)
@@ -82,7 +86,8 @@ class Ticker:
         """One pass; when the next one is due if nothing happens before."""
         policy = self._parts.policy
         try:
-            self._look_at_nodes(now)
+            if self._look_at_nodes(now):
+                self._renew(now)
             self._reconcile(now)
             again = self._decide(now)
         except StaleTerm as error:
@@ -100,52 +105,61 @@ class Ticker:
             lambda connection: nodes.take_term(connection, TERM_NAME, holder=holder, now=now), urgent=True, wakes=False
         )
 
-    def _look_at_nodes(self, now: datetime) -> None:
-        every = timedelta(seconds=self._parts.policy.look_every_s)
-        if self._looked_at is not None and now - self._looked_at < every:
-            return
-        self._looked_at = now
+    def _look_at_nodes(self, now: datetime) -> bool:
+        """Ask for the nodes, unless that was done a moment ago; whether it was time to."""
+        if self._parts.steady() < self._look_at:
+            return False
+        self._look_at = self._parts.steady() + self._parts.policy.look_every_s
         try:
             infos = self._parts.engine.nodes()
         except EngineUnavailable as error:
             self._parts.problems.report("engine", error.message)
             self._nodes = {}
-            return
+            return True
         self._parts.problems.clear("engine")
         changed = False
         for info in infos:
             changed = changed or self._nodes.get(info.id) != info
             if info.id not in self._reconciled or self._incarnations.get(info.id) != info.incarnation:
                 self._incarnations[info.id] = info.incarnation
-                self._doubtful.setdefault(info.id, now)
+                self._doubtful.setdefault(info.id, self._parts.steady())
         self._nodes = {info.id: info for info in infos}
+        self._renewer.know(infos)
         if changed or self._kept_at is None or now - self._kept_at >= _NODES_KEPT_EVERY:
             self._parts.database.write(
                 lambda connection: nodes.seen(connection, infos, now=now), urgent=True, wakes=False
             )
             self._kept_at = now
+        return True
+
+    def _renew(self, now: datetime) -> None:
+        for node in self._renewer.renew([node for node in self._nodes if node not in self._silent], self._term):
+            self._silent.add(node)
+            self._doubtful[node] = self._parts.steady()
+        self._renewer.give_up(now)
 
     def _reconcile(self, now: datetime) -> None:
-        every = timedelta(seconds=self._parts.policy.reconcile_every_s)
         for node in self._nodes:
             doubtful = self._doubtful.get(node)
-            due = doubtful if doubtful is not None else self._reconciled[node] + every
-            if now < due:
+            due = doubtful if doubtful is not None else self._reconciled[node] + self._parts.policy.reconcile_every_s
+            if self._parts.steady() < due:
                 continue
             try:
                 clear = reconcile(self._parts, self._launcher, node, term=self._term, now=now)
+                self._silent.discard(node)
             except EngineUnavailable as error:
                 self._parts.problems.report(f"node {node}", error.message)
+                self._silent.add(node)
                 clear = False
-            self._reconciled[node] = now
+            self._reconciled[node] = self._parts.steady()
             if clear:
                 self._doubtful.pop(node, None)
                 self._parts.problems.clear(f"node {node}")
             else:
-                self._doubt(node, now)
+                self._doubt(node)
 
-    def _doubt(self, node: NodeId, now: datetime) -> None:
-        self._doubtful[node] = now + timedelta(seconds=self._parts.policy.look_every_s)
+    def _doubt(self, node: NodeId) -> None:
+        self._doubtful[node] = self._parts.steady() + self._parts.policy.look_every_s
 
     def _decide(self, now: datetime) -> datetime | None:
         """Look, plan, act; when something that only waits for its time is due."""
@@ -194,7 +208,7 @@ class Ticker:
                 self._turns.served(("job", served[wish.execution].job))
         # whatever stops us on the way: what was claimed and not launched is found by reconciliation
         for node in by_node:
-            self._doubt(node, now)
+            self._doubt(node)
         for node, here in by_node.items():
             if self._launcher.launch(node, [one.attempt for one in here], term=self._term, now=now):
                 del self._doubtful[node]
@@ -204,7 +218,7 @@ class Ticker:
             self._parts.engine.cancel(decision.node, decision.attempts, self._parts.policy.grace_s, self._term)
         except EngineUnavailable as error:
             self._parts.problems.report(f"node {decision.node}", error.message)
-            self._doubt(decision.node, now)
+            self._doubt(decision.node)
             return
         self._parts.database.write(
             lambda connection: nodes.told(connection, decision.attempts, now=now), urgent=True, wakes=False

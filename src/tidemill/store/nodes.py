@@ -27,7 +27,13 @@ class Read:
 def seen(connection: Connection, infos: Sequence[NodeInfo], *, now: datetime) -> None:
     """Keep what nodes have. Two statements each; positions are left alone."""
     for info in infos:
-        values = {"region": info.region, "memory_mb": info.memory_mb, "slots": info.slots, "seen_at": now}
+        values = {
+            "region": info.region,
+            "memory_mb": info.memory_mb,
+            "slots": info.slots,
+            "lease_ttl_s": info.lease_ttl_s,
+            "seen_at": now,
+        }
         if connection.execute(update(schema.node).where(_NODE.id == info.id).values(values)).rowcount == 0:
             connection.execute(insert(schema.node).values(id=info.id, incarnation="", **values))
 
@@ -43,6 +49,12 @@ def read_up_to(connection: Connection, node: NodeId) -> Read:
         events=Position(incarnation=row.incarnation, number=row.events_after),
         logs=Position(incarnation=row.logs_incarnation, number=row.logs_after),
     )
+
+
+def lease_ttls(connection: Connection) -> dict[NodeId, float]:
+    """The nodes whose leases have a time to live, in seconds. One statement; there is a row per node ever seen."""
+    rows = connection.execute(select(_NODE.id, _NODE.lease_ttl_s).where(_NODE.lease_ttl_s.is_not(None)))
+    return {NodeId(row.id): row.lease_ttl_s for row in rows}
 
 
 def take_term(connection: Connection, name: str, *, holder: str, now: datetime) -> int:

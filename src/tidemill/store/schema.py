@@ -385,6 +385,7 @@ node = Table(
     Column("region", String(64), nullable=False),
     Column("memory_mb", Integer, nullable=False),
     Column("slots", Integer, nullable=False),
+    Column("lease_ttl_s", Float),  # NULL: its leases have no time to live
     Column("incarnation", String(64), nullable=False),
     Column("events_after", BigInteger, nullable=False, server_default="0"),
     Column("logs_incarnation", String(64), nullable=False, server_default=""),

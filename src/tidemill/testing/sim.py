@@ -357,6 +357,7 @@ class Sim:
             logfiles=self.logfiles,
             policy=self.policy,
             jitter=self._random.random,
+            steady=self.clock.seconds,
         )
         return parts, Ticker(parts, now=self.clock.now)
 

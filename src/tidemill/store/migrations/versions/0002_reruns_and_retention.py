@@ -1,4 +1,4 @@
-"""reruns, retry policies, retention"""
+"""reruns, retry policies, retention, leases with a time to live"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,6 +18,7 @@ def upgrade() -> None:
     with op.batch_alter_table("execution") as execution:
         execution.alter_column("chain", existing_type=sa.BigInteger(), nullable=False)
         execution.create_index("execution_chain", ["chain", "key"])
+    op.add_column("node", sa.Column("lease_ttl_s", sa.Float(), nullable=True))
     op.create_table(
         "task_range",
         sa.Column("execution", sa.BigInteger(), nullable=False),
