@@ -305,6 +305,7 @@ class TestChain:
         found = self.lines(api, origin)
         assert [one["index"] for one in found] == list(range(6))
         assert {one["executionId"] for one in found} == {again}
+        assert all(one["result"] == json.loads(big) for one in found)
 
     def test_a_chain_is_not_followed(self, api: Api) -> None:
         answer = api.get(f"{PATH}/{ended(api, 'x')}/results?chain=true&follow=true")

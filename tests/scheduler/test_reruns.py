@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, event, func, select, update
 
 from tidemill.engine.fake import Play
-from tidemill.model.execution import Task
+from tidemill.model.execution import Reason, Task
 from tidemill.model.ids import AttemptId, ExecutionKey, OwnerKind, new_key
 from tidemill.model.lease import OutcomeKind, TaskLease
 from tidemill.model.rerun import NOT_SUCCEEDED, Selection, merged
@@ -124,6 +124,21 @@ def test_an_execution_cancelled_before_it_began_is_selected_without_rows(sim: Si
     assert rows(sim, key) == [1, 2, 5, 6]
 
 
+def test_a_task_whose_retry_was_cancelled_is_selected_as_cancelled(sim: Sim) -> None:
+    sim.scripts.plays[0, 1] = FAILS
+    origin = sim.submit(Given(tasks=1, max_retries=1))
+    sim.tick()
+    sim.move(1.0)
+    sim.tick()
+    row = sim.task(origin)
+    assert row is not None
+    assert row.state is TaskState.PENDING
+    assert sim.cancel(origin) is ExecutionState.CANCELLED
+    key = sim.rerun(origin, Selection(states=frozenset({TaskState.CANCELLED}), reasons=frozenset({Reason.CANCELLED})))
+    sim.run()
+    assert sim.stats(key).succeeded == 1
+
+
 def test_pages_of_tasks_follow_the_indices_both_ways(sim: Sim) -> None:
     origin = failed_at(sim, 1, 2, 5, 8, 9)
     key = sim.rerun(origin)
@@ -202,6 +217,8 @@ def test_many_ranges_cost_a_claim_and_a_page_no_more_than_one_does(sim: Sim) -> 
         looks = [line for line in plan if "task_range" in line or "before" in line]
         assert looks
         assert all(line.startswith("SEARCH") and "first_" in line for line in looks), plan
+    near, far = (_steps(sim, key, at) for at in (10, 19_990))
+    assert far < 2 * near
     assert sim.database.read(lambda connection: ranges.by_position(connection, {key: (9_999, 10_002)})) == {
         key: [19_998, 20_000, 20_002]
     }
@@ -242,6 +259,25 @@ def test_numbered_ranges_hold_exactly_what_was_selected(chosen: set[int], low: i
     named = Selection(indices=merged([(low, high)] if low <= high else [(high, low)]))
     kept = [first + at for first, count in reruns.chosen([(0, 61)], named) for at in range(count)]
     assert kept == list(range(min(low, high), max(low, high) + 1))
+
+
+def _steps(sim: Sim, key: ExecutionKey, position: int) -> int:
+    """How many steps of its virtual machine SQLite takes to find three positions, and the same indices."""
+    counted = [0]
+
+    def step() -> int:
+        counted[0] += 1
+        return 0
+
+    def work(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(step, 1)
+        ranges.by_position(connection, {key: (position, position + 3)})
+        ranges.by_index(connection, key, 2 * position, 2 * position + 6)
+        driver.set_progress_handler(None, 1)
+
+    sim.database.read(work)
+    return counted[0]
 
 
 def _statements(sim: Sim, key: ExecutionKey) -> list[tuple[str, Any]]:
