@@ -205,7 +205,7 @@ def archive(files: Mapping[str, str] | None = None) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name, text in (files or {"blaxel.toml": '[entrypoint]\nprod = "/bin/true"\n'}).items():
-            zipped.writestr(name, text)
+            zipped.writestr(zipfile.ZipInfo(name), text)  # its fixed date: the same bytes whenever it is made
     return packed.getvalue()
 
 
