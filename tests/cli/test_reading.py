@@ -250,7 +250,7 @@ def test_executions_count_what_succeeded_not_what_ended(wire: WireServer, tidemi
 
 def test_tasks_say_how_often_they_were_tried_and_why_a_result_is_missing(wire: WireServer, tidemill: Tidemill) -> None:
     conditions = [{"reason": "ResultRejected", "message": "not\nJSON"}]
-    dropped = {"metadata": {"name": "task-3"}, "status": "succeeded", "attempts": 2, "conditions": conditions}
+    dropped = {"metadata": {"name": "task-3"}, "status": "succeeded", "attemptCount": 2, "conditions": conditions}
     fine = {"metadata": {"name": "task-4"}, "status": "succeeded", "conditions": []}
     wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", page(dropped, fine, total=2))
     header, first, second = tidemill("get", "tasks", "etl", "7f3c2a9e").out.splitlines()
@@ -258,6 +258,29 @@ def test_tasks_say_how_often_they_were_tried_and_why_a_result_is_missing(wire: W
     assert first.split() == ["task-3", "succeeded", "2", "-", "-", "ResultRejected", "not", "JSON"]
     assert second.split() == ["task-4", "succeeded", "-", "-", "-"]
     assert second == second.rstrip()
+
+
+def test_a_task_is_shown_with_every_attempt(wire: WireServer, tidemill: Tidemill) -> None:
+    lost = {"number": 1, "node": "n1", "outcome": "lost", "charged": False, "message": "its node died"}
+    live = {"number": 2, "node": "n1", "startedAt": "2026-01-01T00:00:00Z"}
+    live |= {"peakMemoryBytes": 52_428_800, "cpuSeconds": 1.234}
+    task = {"metadata": {"name": "task-3"}, "status": "running", "attemptCount": 2, "attempts": [lost, live]}
+    wire.on(FOUND, Reply(body=EXECUTION))
+    wire.on(f"GET /v0/jobs/etl/executions/{ID}/tasks/3", Reply(body=task))
+    lines = tidemill("get", "task", "7f3c2a9e/3").out.splitlines()
+    titles = ["ATTEMPT", "OUTCOME", "CODE", "SIGNAL", "COUNTS", "STARTED", "TOOK", "MEMORY", "CPU", "NODE", "MESSAGE"]
+    assert lines[2].split() == titles
+    assert lines[3].split() == ["1", "lost", "-", "-", "free", "-", "-", "-", "-", "n1", "its", "node", "died"]
+    assert lines[4].split()[:2] == ["2", "running"]
+    assert "50 MB" in lines[4]
+    assert "1.23 s" in lines[4]
+    assert tidemill("get", "task", "7f3c2a9e/3", "-o", "json").json() == task
+
+
+def test_a_task_of_very_many_attempts_says_how_many_are_not_shown(wire: WireServer, tidemill: Tidemill) -> None:
+    task = {"metadata": {"name": "task-3"}, "status": "running", "attemptCount": 9, "attempts": [{"number": 9}]}
+    wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks/task-3", Reply(body=task))
+    assert "the newest 1 of 9 attempts" in tidemill("get", "task", "etl", "7f3c2a9e/task-3").err
 
 
 def on_a_terminal(wire: WireServer, *words: str) -> list[str]:
@@ -307,7 +330,7 @@ def test_on_a_terminal_ids_are_short_and_states_and_numbers_whole(wire: WireServ
 def test_on_a_terminal_only_the_message_of_a_task_is_cut(wire: WireServer) -> None:
     conditions = [{"reason": "OutOfMemory", "message": "it had " + "far " * 30 + "too little"}]
     metadata = {"name": "task-100000", "startedAt": "2026-08-21T10:00:00Z", "completedAt": "2026-08-21T13:10:00Z"}
-    task = {"metadata": metadata, "status": "failed", "attempts": 3, "conditions": conditions}
+    task = {"metadata": metadata, "status": "failed", "attemptCount": 3, "conditions": conditions}
     wire.on("GET /v0/jobs/etl/executions/7f3c2a9e/tasks", page(task, total=1))
     _, row = on_a_terminal(wire, "get", "tasks", "etl", "7f3c2a9e")
     assert row.split()[:3] == ["task-100000", "failed", "3"]

@@ -12,7 +12,9 @@ from tidemill.api.wire_executions import (
     created_view,
     execution_request,
     execution_view,
+    parse_task_index,
     parse_task_states,
+    task_detail_view,
     tasks_view,
 )
 from tidemill.api.wire_reruns import rerun_request
@@ -93,6 +95,13 @@ async def list_tasks(call: Asked, name: str, execution: str) -> Response:
     # this list is younger than the bare shape of lists: it has pages in every version
     items = tasks_view(found, shown)
     return json_answer(as_page(items, cursor, found.stats.total))
+
+
+@router.get("/v0/jobs/{name}/executions/{execution}/tasks/{index}")
+async def get_task(call: Asked, name: str, execution: str, index: str) -> Response:
+    number = parse_task_index(index)
+    shown = await call.run(partial(executions.get_task, call.parts, call.principal, name, execution, number))
+    return json_answer(task_detail_view(shown))
 
 
 async def _create(call: Call, name: str) -> Response:

@@ -8,16 +8,18 @@ import msgspec
 from pydantic import Field
 
 from tidemill.api.wire import Body, Json, Text, json_fault, parse_json, present, render, timestamp, validated
-from tidemill.model.errors import Invalid
-from tidemill.model.execution import Execution, Task
+from tidemill.model.errors import Invalid, NotFound
+from tidemill.model.execution import Attempt, Execution, Task
 from tidemill.model.states import TaskState
-from tidemill.service.executions import ONE_TASK, ExecutionRequest, Shown
+from tidemill.service.executions import ONE_TASK, ExecutionRequest, Shown, TaskShown
 from tidemill.store.executions import Created
 from tidemill.store.results import Ended
 from tidemill.store.tasks import NAME_PREFIX
 
 _MAX_REST_BYTES: Final = 4 << 20
 _TEXT_CHUNK: Final = 1 << 20
+# a million tasks have indices of six; far more would not fit the column
+_MAX_INDEX_DIGITS: Final = 9
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TASKS: Final = msgspec.json.Decoder(list[msgspec.Raw] | None)
 _SHOWN_SPEC: Final = frozenset({"parallelism", "timeout", "memoryOverride", "envOverride", "tasks"})
@@ -140,9 +142,23 @@ def task_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
         "metadata": present(metadata),
         "spec": limits,
         "status": task.state.value,
-        "attempts": task.attempts,  # ours
+        "attemptCount": task.attempts,  # ours
         "conditions": [] if task.reason is None else [_condition(task)],
     }
+
+
+def task_detail_view(shown: TaskShown) -> dict[str, Json]:
+    """A JobExecutionTask object with the newest of its attempts, oldest of them first (ours)."""
+    view = task_view(shown.task, _limits(shown.execution))
+    return {**view, "attempts": [_attempt_view(attempt) for attempt in shown.attempts]}
+
+
+def parse_task_index(text: str) -> int:
+    """The index in ``7`` or ``task-7``. Raises NotFound: there is no task of another name."""
+    digits = text.removeprefix(NAME_PREFIX)
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_INDEX_DIGITS):
+        raise NotFound(f"no task {text[:64]!r}; tasks are named by their index, like 7 or {NAME_PREFIX}7")
+    return int(digits)
 
 
 def result_line(ended: Ended) -> bytes:
@@ -167,6 +183,24 @@ def parse_task_states(text: str) -> frozenset[TaskState]:
         if word not in known:
             raise Invalid(f"status has {word[:64]!r}; it must be of {', '.join(known)}")
     return frozenset(TaskState(word) for word in words)
+
+
+def _attempt_view(attempt: Attempt) -> dict[str, Json]:
+    view = {
+        "number": attempt.number,
+        "node": attempt.node,
+        "outcome": None if attempt.outcome is None else attempt.outcome.value,  # absent while it is live
+        "message": attempt.message or None,
+        "exitCode": attempt.exit_code,
+        "signal": attempt.signal,
+        "charged": attempt.charged,
+        "peakMemoryBytes": attempt.peak_memory_bytes,
+        "cpuSeconds": attempt.cpu_s,
+        "createdAt": timestamp(attempt.claimed_at),
+        "startedAt": timestamp(attempt.started_at),
+        "completedAt": timestamp(attempt.ended_at),
+    }
+    return present(view)
 
 
 def _condition(task: Task) -> dict[str, Json]:

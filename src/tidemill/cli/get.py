@@ -14,7 +14,7 @@ from tidemill.cli.exits import usage
 from tidemill.cli.lookup import find_execution
 from tidemill.cli.output import Column, Output
 from tidemill.cli.run import cause, task_name
-from tidemill.sdk import Client, Execution, Job, Page, PageQuery, Stats, Task, Workspace
+from tidemill.sdk import Attempt, Client, Execution, Job, Page, PageQuery, Stats, Task, Workspace
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ _FORMS = (
     "executions JOB",
     "execution [JOB] ID",
     "tasks [JOB] ID",
+    "task [JOB] ID/INDEX",
     "workspaces",
     "workspace NAME",
     "job NAME executions",
@@ -37,10 +38,12 @@ _FORMS = (
 class Target:
     """What is asked for. An execution's `job` may be empty: then it is found by its id."""
 
-    kind: Literal["jobs", "job", "executions", "execution", "tasks", "workspaces", "workspace"]
+    kind: Literal["jobs", "job", "executions", "execution", "tasks", "task", "workspaces", "workspace"]
     job: str = ""
     name: str = ""
     """The execution's id, or the workspace's name."""
+    task: str = ""
+    """The index of one task, or its name."""
 
 
 @Parameter(name="*", group="Lists", show_default=False)
@@ -61,8 +64,9 @@ def command(
 ) -> None:
     """Show jobs, executions, tasks or workspaces.
 
-    Forms: `jobs`, `job NAME`, `executions JOB`, `execution [JOB] ID`, `tasks [JOB] ID`, `workspaces`, `workspace NAME`,
-    and as in `bl`: `job NAME executions`, `job NAME execution ID`. Instead of an ID its first eight characters will do.
+    Forms: `jobs`, `job NAME`, `executions JOB`, `execution [JOB] ID`, `tasks [JOB] ID`, `task [JOB] ID/INDEX` (which
+    shows every attempt), `workspaces`, `workspace NAME`, and as in `bl`: `job NAME executions`, `job NAME execution
+    ID`. Instead of an ID its first eight characters will do.
 
     Parameters
     ----------
@@ -91,6 +95,9 @@ def parse_target(words: Sequence[str]) -> Target:
             return Target(kind=kind, name=execution)
         case ("execution" | "tasks" as kind, name, execution):
             return Target(kind=kind, job=name, name=execution)
+        case ("task", *job, path) if len(job) <= 1 and all(path.partition("/")):
+            execution, _, task = path.partition("/")
+            return Target(kind="task", job="".join(job), name=execution, task=task)
         case ("workspace" | "workspaces", name):
             return Target(kind="workspace", name=name)
     raise usage(f"cannot get {' '.join(words)!r}", "these can:", *(f"  tidemill get {form}" for form in _FORMS))
@@ -105,6 +112,8 @@ def _as_bl(words: Sequence[str]) -> tuple[str, ...]:
             return ("execution", name, execution)
         case ("job" | "jobs", name, "executions" | "execution", execution, "tasks"):
             return ("tasks", name, execution)
+        case ("job" | "jobs", name, "executions" | "execution", execution, "task" | "tasks", task):
+            return ("task", name, f"{execution}/{task}")
     return tuple(words)
 
 
@@ -121,6 +130,9 @@ def _show(client: Client, target: Target, which: Which, form: output.Format) -> 
             _print(_find(client, target), form, _print_execution)
         case "tasks":
             _show_tasks(client, target, which, form)
+        case "task":
+            task = client.get_task(*_place(client, target), target.task)
+            _print(task, form, _print_task)
         case "workspaces":
             _print(client.list_workspaces(), form, _print_workspaces)
         case "workspace":
@@ -136,11 +148,16 @@ def _find(client: Client, target: Target) -> Execution:
     return find_execution(client, target.name, f"get {target.kind}")
 
 
+def _place(client: Client, target: Target) -> tuple[str, str]:
+    """The job and the id of the execution that is meant."""
+    if target.job:
+        return target.job, target.name
+    metadata = _find(client, target)["metadata"]
+    return metadata["job"], metadata["id"]
+
+
 def _show_tasks(client: Client, target: Target, which: Which, form: output.Format) -> None:
-    job, execution = target.job, target.name
-    if not job:
-        metadata = _find(client, target)["metadata"]
-        job, execution = metadata["job"], metadata["id"]
+    job, execution = _place(client, target)
     _print(_collect(lambda page: client.list_tasks(job, execution, page), which), form, _print_tasks)
 
 
@@ -235,7 +252,7 @@ def _print_execution(execution: Execution) -> None:
 def _print_tasks(tasks: list[Task]) -> None:
     now = output.wall_clock()
     # a server may not say it
-    tries = any("attempts" in task for task in tasks)
+    tries = any("attemptCount" in task for task in tasks)
     columns = (
         *(Column("TASK"), Column("STATUS"), *((Column("TRIES", numeric=True),) if tries else ())),
         *(Column("STARTED", spare=True), Column("TOOK"), Column("REASON"), Column("MESSAGE", long=True)),
@@ -248,11 +265,56 @@ def _print_tasks(tasks: list[Task]) -> None:
             (
                 task_name(task),
                 output.state(task.get("status", "")),
-                *((str(task.get("attempts", "-")),) if tries else ()),
+                *((str(task.get("attemptCount", "-")),) if tries else ()),
                 output.ago(metadata.get("startedAt"), now),
                 output.span(metadata.get("startedAt"), metadata.get("completedAt"), now),
                 reason,
                 message,
+            )
+        )
+    output.print_table(columns, rows)
+
+
+def _print_task(task: Task) -> None:
+    _print_tasks([task])
+    attempts, count = task.get("attempts") or [], task.get("attemptCount", 0)
+    if not attempts:
+        return
+    print_attempts(attempts)
+    if count > len(attempts):
+        output.hint(f"the newest {len(attempts)} of {count} attempts")
+
+
+def print_attempts(attempts: Sequence[Attempt]) -> None:
+    """A table of attempts, below that of their task. Those that do not count against maxRetries are `free`."""
+    now = output.wall_clock()
+    columns = (
+        *(
+            Column("ATTEMPT", numeric=True),
+            Column("OUTCOME"),
+            Column("CODE", numeric=True),
+            Column("SIGNAL", numeric=True),
+        ),
+        *(Column("COUNTS", spare=True), Column("STARTED", spare=True), Column("TOOK")),
+        *(Column("MEMORY", numeric=True), Column("CPU", numeric=True), Column("NODE", spare=True)),
+        Column("MESSAGE", long=True),
+    )
+    rows = []
+    for attempt in attempts:
+        peak, cpu_s = attempt.get("peakMemoryBytes"), attempt.get("cpuSeconds")
+        rows.append(
+            (
+                str(attempt.get("number", "-")),
+                output.state(attempt.get("outcome", "running" if attempt.get("startedAt") else "claimed")),
+                str(attempt.get("exitCode", "-")),
+                str(attempt.get("signal", "-")),
+                "yes" if attempt.get("charged") else "free",
+                output.ago(attempt.get("startedAt"), now),
+                output.span(attempt.get("startedAt"), attempt.get("completedAt"), now),
+                "-" if peak is None else f"{peak / (1 << 20):.0f} MB",
+                "-" if cpu_s is None else f"{cpu_s:.2f} s",
+                attempt.get("node", "-"),
+                attempt.get("message", ""),
             )
         )
     output.print_table(columns, rows)

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey
+from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey, NodeId
+from tidemill.model.lease import OutcomeKind
 from tidemill.model.states import ExecutionState, TaskState
 
 RETRY_BASE: Final = timedelta(seconds=1)
@@ -94,6 +95,27 @@ class Task:
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a task. ``outcome`` and ``ended_at`` are None while it is live, ``started_at`` until its process runs.
+
+    ``charged`` says that it counts against maxRetries. What a node could not measure is None.
+    """
+
+    number: int
+    node: NodeId
+    outcome: OutcomeKind | None
+    message: str
+    exit_code: int | None
+    signal: int | None
+    charged: bool
+    peak_memory_bytes: int | None
+    cpu_s: float | None
+    claimed_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 def backoff(attempt: int) -> timedelta:

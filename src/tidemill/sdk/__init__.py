@@ -9,6 +9,7 @@ from tidemill.sdk.client import Client, Endpoint, JobAnswer
 from tidemill.sdk.errors import ApiError, BadAnswerError, ConnectionFailedError, SdkError
 from tidemill.sdk.wire import (
     ENDED,
+    Attempt,
     Created,
     Execution,
     Job,
@@ -23,6 +24,7 @@ from tidemill.sdk.wire import (
 __all__ = [
     "ENDED",
     "ApiError",
+    "Attempt",
     "BadAnswerError",
     "Client",
     "ConnectionFailedError",

@@ -127,6 +127,11 @@ def list_tasks(job: str, execution: str, page: PageQuery) -> Call:
     return Call(method="GET", path=f"{_execution(job, execution)}/tasks", query=page.parameters())
 
 
+def get_task(job: str, execution: str, task: str) -> Call:
+    """One task, by its index or its name, with its attempts."""
+    return Call(method="GET", path=f"{_execution(job, execution)}/tasks/{quote(task, safe='')}")
+
+
 def get_results(job: str, execution: str, *, follow: bool, chain: bool = False) -> Call:
     """NDJSON, one line per ended task in index order; with `follow` it waits for each index until the end.
 

@@ -151,6 +151,10 @@ class Client:
     def list_tasks(self, job: str, execution: str, page: PageQuery) -> Page[Task]:
         return cast("Page[Task]", answers.read_page(self._send(calls.list_tasks(job, execution, page))))
 
+    def get_task(self, job: str, execution: str, task: str) -> Task:
+        """One task with its attempts; `task` is its index or its name."""
+        return cast("Task", answers.read_object(self._send(calls.get_task(job, execution, task))))
+
     def results(
         self, job: str, execution: str, *, follow: bool = False, chain: bool = False, after: int = -1
     ) -> Iterator[ResultLine]:

@@ -92,11 +92,31 @@ class Condition(TypedDict, total=False):
     severity: str
 
 
+class Attempt(TypedDict, total=False):
+    """One try of a task. `outcome` and `completedAt` are missing while it is live, figures where nobody measured."""
+
+    number: int
+    node: str
+    outcome: str
+    message: str
+    exitCode: int
+    signal: int
+    charged: bool
+    peakMemoryBytes: int
+    cpuSeconds: float
+    createdAt: str
+    startedAt: str
+    completedAt: str
+
+
 class Task(TypedDict, total=False):
+    """`attemptCount` counts all tries; `attempts`, the newest of them, is there only where one task was asked for."""
+
     metadata: TaskMetadata
     spec: dict[str, Json]
     status: str
-    attempts: int
+    attemptCount: int
+    attempts: list[Attempt]
     conditions: list[Condition]
 
 

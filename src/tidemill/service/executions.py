@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from tidemill.model.errors import Invalid, TooLarge
-from tidemill.model.execution import Execution, Task
+from tidemill.model.execution import Attempt, Execution, Task
 from tidemill.model.ids import (
     EXECUTION_ID,
     ExecutionKey,
@@ -24,7 +24,7 @@ from tidemill.model.ids import (
 from tidemill.model.principal import Principal
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
-from tidemill.store import executions, inputs, ledger, reruns, results, tasks
+from tidemill.store import attempts, executions, inputs, ledger, reruns, results, tasks
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.results import ResultPage
@@ -33,6 +33,7 @@ from tidemill.store.tasks import TaskPage
 TASKS_SHOWN: Final = 1_000
 TASKS_SHOWN_IN_LISTS: Final = 100
 RERUNS_SHOWN: Final = 20
+ATTEMPTS_SHOWN: Final = 200
 ONE_TASK: Final = (msgspec.Raw(b"{}"),)
 
 # a unit of work writes at most 4 MiB; a chunk has at most 2 of them
@@ -66,6 +67,15 @@ class Shown:
     execution: Execution
     tasks: Sequence[Task]
     reruns: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskShown:
+    """A task, its execution, and the newest of its attempts in order."""
+
+    execution: Execution
+    task: Task
+    attempts: Sequence[Attempt]
 
 
 def create(parts: Parts, principal: Principal, job: str, request: ExecutionRequest, *, now: datetime) -> Created:
@@ -121,6 +131,22 @@ def history(parts: Parts, principal: Principal, job: str) -> History:
 def find_tasks(parts: Parts, execution: Execution, page: TaskPage) -> list[Task]:
     """A page of tasks. See ``store.tasks.find_page``."""
     return parts.database.read(lambda connection: tasks.find_page(connection, execution, page))
+
+
+def get_task(parts: Parts, principal: Principal, job: str | None, execution: str, index: int) -> TaskShown:
+    """A task with the newest 200 of its attempts. Eight statements at most.
+
+    Raises NotFound, Invalid for several executions.
+    """
+
+    found = find(parts, principal, job, execution)
+    task, tried = parts.database.read(
+        lambda connection: (
+            tasks.find(connection, found, index),
+            attempts.find_newest(connection, found.key, index, ATTEMPTS_SHOWN),
+        )
+    )
+    return TaskShown(execution=found, task=task, attempts=tried)
 
 
 def read_results(parts: Parts, execution: ExecutionKey, first: int, *, stop_at_open: bool) -> ResultPage:

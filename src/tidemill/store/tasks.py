@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from tidemill.model.errors import NotFound
 from tidemill.model.execution import Execution, Reason, Task
 from tidemill.model.ids import ExecutionKey
 from tidemill.model.states import TaskState, rowless_state
@@ -89,6 +90,17 @@ def first_tasks(connection: Connection, executions: Sequence[Execution], count: 
         ]
         for execution in executions
     }
+
+
+def find(connection: Connection, execution: Execution, index: int) -> Task:
+    """One task, by its index. Two statements at most, by primary keys. Raises NotFound."""
+    if execution.origin is None:
+        known = 0 <= index < execution.stats.total
+    else:
+        known = bool(ranges.by_index(connection, execution.key, index, index + 1))
+    if not known:
+        raise NotFound(f"no task {index} in execution {execution.id!r}")
+    return tasks_of(connection, execution, [index])[0]
 
 
 def tasks_at(connection: Connection, execution: Execution, low: int, high: int) -> list[Task]:
