@@ -202,18 +202,18 @@ def test_unknown_members_are_kept_and_refused_only_when_asked(api: Api) -> None:
     api.deployed()
     body = {
         "metadata": {"name": "sweep", "mood": "calm"},
-        "spec": {"runtime": {"retryPolicy": {"factor": 2}}, "colour": "blue"},
+        "spec": {"runtime": {"colours": {"factor": 2}}, "colour": "blue"},
         "apiVersion": "blaxel.ai/v1alpha1",
         "kind": "Job",
         "status": "DEPLOYED",
         "events": None,
     }
     message = assert_problem(api.put("/v0/jobs/sweep?strict=true", body), 400, "INVALID")
-    assert all(name in message for name in ("metadata.mood", "spec.runtime.retryPolicy", "spec.colour"))
+    assert all(name in message for name in ("metadata.mood", "spec.runtime.colours", "spec.colour"))
     assert api.put("/v0/jobs/sweep", body).status_code == 200
     job = api.get("/v0/jobs/sweep").json()
     assert job["metadata"]["mood"] == "calm"
-    assert job["spec"]["runtime"]["retryPolicy"] == {"factor": 2}
+    assert job["spec"]["runtime"]["colours"] == {"factor": 2}
     assert job["spec"]["colour"] == "blue"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from tidemill.api.wire import Body, Json, Text, present, timestamp
+from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
 from tidemill.model.states import JobState
@@ -52,6 +53,7 @@ class RuntimeBody(Body):
     timeout: int | None = None
     max_retries: int | None = None
     max_concurrent_tasks: int | None = None
+    retry_policy: RetryPolicyBody | None = None
     generation: Text = None
     envs: list[EnvBody] | None = None
     ports: list[PortBody] | None = None
@@ -184,6 +186,7 @@ def _spec(spec: SpecBody, runtime: RuntimeBody) -> SpecChange:
             timeout_s=_wish(runtime, "timeout", runtime.timeout),
             max_retries=_wish(runtime, "max_retries", runtime.max_retries),
             max_concurrent_tasks=_wish(runtime, "max_concurrent_tasks", runtime.max_concurrent_tasks),
+            retry=_wish(runtime, "retry_policy", retry_policy(runtime.retry_policy)),
             generation=_wish(runtime, "generation", runtime.generation),
             envs=_wish(runtime, "envs", None if runtime.envs is None else tuple(_env(env) for env in runtime.envs)),
             extra=_runtime_extra(runtime),
@@ -249,6 +252,7 @@ def _plain(value: Json) -> Json:
 def _spec_view(job: Job) -> dict[str, Json]:
     spec, runtime = job.spec, job.spec.runtime
     revision: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
+    retry = {} if runtime.retry is None else {"retryPolicy": retry_view(runtime.retry)}
     return {
         **spec.extra,
         "enabled": spec.enabled,
@@ -256,6 +260,7 @@ def _spec_view(job: Job) -> dict[str, Json]:
         "revision": {"traffic": 100, **revision, "active": job.active_revision},
         "runtime": {
             **runtime.extra,
+            **retry,
             "image": runtime.image,
             "memory": runtime.memory_mb,
             "timeout": runtime.timeout_s,

@@ -1,8 +1,8 @@
-"""Executions, tasks and attempts as their users see them, and the arithmetic of retries."""
+"""Executions, tasks and attempts as their users see them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -10,8 +10,6 @@ from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey, NodeId
 from tidemill.model.lease import OutcomeKind
 from tidemill.model.states import ExecutionState, TaskState
 
-RETRY_BASE: Final = timedelta(seconds=1)
-RETRY_CAP: Final = timedelta(seconds=60)
 LOST_ALONE_AFTER: Final = 2
 LOST_LIMIT: Final = 5
 
@@ -116,14 +114,3 @@ class Attempt:
     claimed_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-
-
-def backoff(attempt: int) -> timedelta:
-    """The longest wait after the ``attempt``-th failure (1-based): doubles from 1 s, never exceeds 60 s.
-
-    The caller adds the jitter. Raises ValueError if ``attempt`` < 1.
-    """
-    if attempt < 1:
-        raise ValueError(f"attempt is {attempt}, must be at least 1")
-    # 6 doublings of 1 s pass the cap; an unbounded shift would overflow timedelta
-    return min(RETRY_CAP, RETRY_BASE * (1 << min(attempt - 1, 6)))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from tidemill.model.ids import JobKey
+from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import JobState
 
 JsonObject = Mapping[str, object]
@@ -38,12 +39,16 @@ class Env:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """How tasks run. ``image`` is ``job/NAME:TAG``, empty before the first deploy. ``extra`` keeps unknown members."""
+    """How tasks run. ``image`` is ``job/NAME:TAG``, empty before the first deploy. Without ``retry`` the default.
+
+    ``extra`` keeps unknown members.
+    """
 
     image: str = ""
     memory_mb: int = DEFAULT_MEMORY_MB
     timeout_s: int = DEFAULT_TIMEOUT_S
     max_retries: int = DEFAULT_MAX_RETRIES
+    retry: RetryPolicy | None = None
     max_concurrent_tasks: int = DEFAULT_MAX_CONCURRENT_TASKS
     generation: str = DEFAULT_GENERATION
     envs: tuple[Env, ...] = ()

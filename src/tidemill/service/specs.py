@@ -24,6 +24,7 @@ from tidemill.model.job import (
     JobSpec,
     Runtime,
 )
+from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RetryPolicy
 from tidemill.secrets import KeyRing
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class RuntimeChange:
     timeout_s: Wish[int] = UNSET
     max_retries: Wish[int] = UNSET
     max_concurrent_tasks: Wish[int] = UNSET
+    retry: Wish[RetryPolicy] = UNSET
     generation: Wish[str] = UNSET
     envs: Wish[tuple[EnvChange, ...]] = UNSET
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -146,6 +148,7 @@ def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int |
         max_concurrent_tasks=_number(
             "maxConcurrentTasks", _nonzero(change.max_concurrent_tasks), base.max_concurrent_tasks, _CONCURRENCY
         ),
+        retry=_checked_retry(_chosen(change.retry, base.retry, None)),
         generation=generation,
         envs=_merged_envs(base.envs, change.envs),
         extra=_merged(base.extra, change.extra),
@@ -180,6 +183,24 @@ def _number(name: str, wish: Wish[int], kept: int, accepted: _Range) -> int:
     if not accepted.low <= value <= accepted.high:
         raise Invalid(f"spec.runtime.{name} is {value}; it must be {accepted.low} to {accepted.high}")
     return value
+
+
+def _checked_retry(policy: RetryPolicy | None) -> RetryPolicy | None:
+    if policy is None:
+        return None
+    where = "spec.runtime.retryPolicy"
+    for name, value, low, high in (
+        ("initialSeconds", policy.initial_s, 0, MAX_WAIT_S),
+        ("factor", policy.factor, 1, MAX_FACTOR),
+        ("maxSeconds", policy.max_s, 0, MAX_WAIT_S),
+    ):
+        if not low <= value <= high:
+            raise Invalid(f"{where}.{name} is {value:g}; it must be {low:g} to {high:.0f}")
+    if policy.max_s < policy.initial_s:
+        raise Invalid(
+            f"{where}.maxSeconds is {policy.max_s:g}; it must be initialSeconds, {policy.initial_s:g}, or more"
+        )
+    return policy
 
 
 def _check_memory(memory_mb: int, biggest_node_mb: int | None) -> None:

@@ -303,6 +303,7 @@ def new_values(
         "memory_override_mb": new.memory_mb,
         "timeout_s": runtime.timeout_s,
         "max_retries": runtime.max_retries,
+        "retry_policy": specs.encode_retry(runtime.retry),
         "chain": new.key,
         "total": stored.total,
         "created_at": now,

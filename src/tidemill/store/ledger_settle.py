@@ -7,11 +7,12 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from tidemill.model.execution import LOST_LIMIT, Reason, backoff
+from tidemill.model.execution import LOST_LIMIT, Reason
 from tidemill.model.ids import AttemptId, BuildKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, Outcome, OutcomeKind, Position
+from tidemill.model.retry import DEFAULT_POLICY, backoff
 from tidemill.model.states import TASK_MOVES, BuildEvent, BuildState, ExecutionState, TaskEvent, TaskState
-from tidemill.store import deploys, schema
+from tidemill.store import deploys, schema, specs
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
     MESSAGE_MAX,
@@ -97,7 +98,8 @@ _FIND: Final = (
 )
 
 _FACTS: Final = (
-    select(_TASK.execution, _TASK.idx, _TASK.charged, _TASK.lost_in_row, _EXECUTION.state, _EXECUTION.max_retries)
+    select(_TASK.execution, _TASK.idx, _TASK.charged, _TASK.lost_in_row, _EXECUTION.state)
+    .add_columns(_EXECUTION.max_retries, _EXECUTION.retry_policy)
     .select_from(PAIRS)
     .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
     .join(schema.execution, _EXECUTION.key == _TASK.execution)
@@ -283,15 +285,20 @@ def _verdict(outcome: Outcome, row: AnyRow, draw: _Draw) -> _Verdict:
 
 
 def _failed(outcome: Outcome, row: AnyRow, draw: _Draw, *, cancelling: bool) -> _Verdict:
-    charged = row.charged + 1
+    charged, reason, message = row.charged + 1, CHARGED[outcome.kind], outcome.message
     if cancelling or charged > row.max_retries:
-        return _Verdict(event=TaskEvent.FAIL, charged=charged, reason=CHARGED[outcome.kind], message=outcome.message)
+        return _Verdict(event=TaskEvent.FAIL, charged=charged, reason=reason, message=message)
+    policy = specs.decode_retry(row.retry_policy) or DEFAULT_POLICY
+    never = policy.never(reason, outcome.exit_code)
+    if never is not None:
+        said = f"not tried again, for retryPolicy.neverOn has {never}: {message}"
+        return _Verdict(event=TaskEvent.FAIL, charged=charged, reason=reason, message=said)
     return _Verdict(
         event=TaskEvent.RETRY,
         charged=charged,
-        not_before=draw.now + backoff(charged) * draw.jitter(),
+        not_before=draw.now + backoff(charged, policy) * draw.jitter(),
         reason=Reason.RETRYING,
-        message=outcome.message,
+        message=message,
     )
 
 

@@ -18,6 +18,7 @@ from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, J
 from tidemill.model.job import JobSpec, Runtime
 from tidemill.model.lease import Event, Lease, NodeInfo, Position
 from tidemill.model.rerun import FAILED, SAME, Selection
+from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
@@ -64,6 +65,7 @@ class Given:
     tasks: int = 1
     parallelism: int = 10
     max_retries: int = 0
+    retry: RetryPolicy | None = None
     memory_mb: int = 100
     timeout_s: int = 900
 
@@ -392,6 +394,7 @@ def _insert_job(connection: Connection, key: int, given: Given, now: datetime) -
         memory_mb=given.memory_mb,
         timeout_s=given.timeout_s,
         max_retries=given.max_retries,
+        retry=given.retry,
         max_concurrent_tasks=given.parallelism,
     )
     spec = specs.encode(JobSpec(runtime=runtime))
