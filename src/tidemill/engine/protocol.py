@@ -1,7 +1,7 @@
 """Engine: the smallest protocol that every supplier of nodes can implement (docs/engines.md)."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tidemill.model.ids import AttemptId, NodeId
 from tidemill.model.lease import (
@@ -14,13 +14,18 @@ from tidemill.model.lease import (
     Position,
 )
 
+LATE_CALL_S: Final = 5.0
+"""How long after a call has ended without an answer it may still have its effect, where leases have a time to live."""
+
 
 class Engine(Protocol):
     """Supplies placement, node membership and process bootstrapping; never the source of truth.
 
     All methods are synchronous and safe to call from several threads. ``EngineUnavailable`` means "ask again": it may
-    come out of any of them, costs no attempt, and leaves open whether the call had its effect. A node refuses a
-    ``term`` lower than the highest it has seen with ``StaleTerm``. Nothing else is raised.
+    come out of any of them, costs no attempt, and leaves open whether the call had its effect, or has it later, or
+    twice. Where leases have a time to live, a call that has ended is without effect ``LATE_CALL_S`` later: a renewal
+    or a launch that came later still would keep a lease alive for longer than the server waits for its end. A node
+    refuses a ``term`` lower than the highest it has seen with ``StaleTerm``. Nothing else is raised.
     """
 
     def nodes(self) -> Sequence[NodeInfo]:
