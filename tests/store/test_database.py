@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import OperationalError
 
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded
 from tidemill.store import database as database_module
@@ -64,6 +65,40 @@ def test_a_unit_that_raises_is_undone_alone(database: Database) -> None:
     with pytest.raises(Conflict):
         bad.result(10)
     assert database.read(names) == ["one", "two"]
+
+
+def test_a_unit_that_cannot_be_undone_alone_takes_its_group_along(database: Database) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        begun.set()
+        gate.wait(10)  # the two below gather in one group meanwhile
+
+    def rude(connection: Connection) -> None:
+        put(connection, "half")
+        connection.exec_driver_sql("RELEASE unit")  # with its savepoint gone, SQLite cannot go back to it
+        raise Conflict("no")
+
+    held = database.submit(hold)
+    assert begun.wait(10)
+    good, bad = database.submit(lambda connection: put(connection, "one")), database.submit(rude)
+    gate.set()
+    held.result(10)
+    for future in (good, bad):
+        with pytest.raises(OperationalError, match="no such savepoint"):
+            future.result(10)
+    assert database.write(lambda connection: put(connection, "after")) == "after"
+    assert database.read(names) == ["after"]
+
+
+def test_a_unit_whose_success_cannot_be_kept_apart_takes_its_group_along(database: Database) -> None:
+    def rude(connection: Connection) -> None:
+        put(connection, "half")
+        connection.exec_driver_sql("RELEASE unit")
+
+    with pytest.raises(OperationalError, match="no such savepoint"):
+        database.write(rude)
+    assert database.read(names) == []
 
 
 def test_readers_see_whole_commits_and_cannot_write(database: Database) -> None:

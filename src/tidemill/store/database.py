@@ -52,6 +52,10 @@ class Changes:
             return self._count
 
 
+class _NotAloneError(Exception):
+    """A unit's savepoint could not be undone or closed: what it wrote can no longer be told from its group's."""
+
+
 @dataclass(slots=True)
 class _Unit(Generic[T]):
     work: Callable[[Connection], T]
@@ -156,8 +160,9 @@ class Database:
                     try:
                         done.append((unit, self._one(unit)))
                     except Exception as error:
-                        if not self._in_transaction():
-                            raise  # SQLite has undone all of it, as it does when the disk is full
+                        # in the first case SQLite has undone all of it, as it does when the disk is full
+                        if not self._in_transaction() or isinstance(error, _NotAloneError):
+                            raise
                         failed.append((unit, error))
         except Exception as error:  # noqa: BLE001 - nothing of the group is committed: every caller must know
             failed = [(unit, error) for unit in group]
@@ -180,12 +185,17 @@ class Database:
             value = unit.work(self._connection)
         except BaseException:
             if self._in_transaction():
-                self._connection.exec_driver_sql("ROLLBACK TO unit")
+                self._savepoint("ROLLBACK TO unit")
+                self._savepoint("RELEASE unit")
             raise
-        finally:
-            if self._in_transaction():
-                self._connection.exec_driver_sql("RELEASE unit")
+        self._savepoint("RELEASE unit")
         return value
+
+    def _savepoint(self, statement: str) -> None:
+        try:
+            self._connection.exec_driver_sql(statement)
+        except DBAPIError as error:
+            raise _NotAloneError from error
 
     def _in_transaction(self) -> bool:
         raw: object = self._connection.connection.dbapi_connection
@@ -260,6 +270,8 @@ def _reader(path: Path) -> Engine:
 
 
 def _plain(error: BaseException) -> BaseException:
+    if isinstance(error, _NotAloneError):
+        error = error.__cause__ or error
     if isinstance(error, DBAPIError) and any(word in str(error.orig) for word in _SPACE_WORDS):
         return OutOfSpace(f"the database cannot be written: {error.orig}; free disk space and send it again")
     return error
