@@ -16,6 +16,9 @@ case "$(cat "$TIDEMILL_TASK_FILE")" in
 while time.process_time() < 0.3: pass'; exit $? ;;
 *child*) PYTHON -c 'import subprocess, sys
 subprocess.run([sys.executable, "-c", "x = bytes(range(256)) * (200 << 10)"])'; exit $? ;;
+*much*) exec PYTHON -c 'import time
+x = b"x" * (400 << 20)
+time.sleep(600)' ;;
 *again*) [ "$TIDEMILL_ATTEMPT" = 2 ] || exit 7 ;;
 esac
 """
@@ -26,9 +29,9 @@ MB = 1 << 20
 def execution(server: Server, job_folder: Callable[..., Path]) -> str:
     folder = job_folder("measured", MEASURED.replace("PYTHON", sys.executable), memory=256, timeout=60, maxRetries=1)
     server.cli("deploy", str(folder))
-    tasks = [{"does": does} for does in ("nothing", "memory", "cpu", "child", "again")]
+    tasks = [{"does": does} for does in ("nothing", "memory", "cpu", "child", "again", "much")]
     given = json.dumps({"tasks": tasks})
-    server.cli("run", "job", "measured", "--data", given, "--id", "measured-1", "--wait")
+    server.cli("run", "job", "measured", "--data", given, "--id", "measured-1", "--wait", code=1)
     return "measured-1"
 
 
@@ -64,3 +67,17 @@ def test_the_command_line_shows_every_attempt(server: Server, execution: str) ->
     assert first[:5] == ["1", "exit_code", "7", "-", "yes"]
     assert second[:5] == ["2", "succeeded", "0", "-", "free"]
     assert "local" in first
+
+
+def test_a_task_that_outgrew_its_limit_says_limit_and_peak_and_every_attempt_its_own(
+    server: Server, execution: str
+) -> None:
+    with server.http() as http:
+        task = http.get(f"/jobs/measured/executions/{execution}/tasks/5").json()
+    (condition,) = task["conditions"]
+    assert (task["status"], condition["reason"]) == ("failed", "OutOfMemory")
+    assert "more than its limit of 256 MB" in condition["message"]
+    assert [attempt["outcome"] for attempt in task["attempts"]] == ["out_of_memory"] * 2
+    for attempt in task["attempts"]:
+        assert attempt["peakMemoryBytes"] > 256 * MB
+        assert f"used {-(-attempt['peakMemoryBytes'] // MB)} MB" in attempt["message"]

@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -192,9 +193,9 @@ def test_arguments_come_by_a_get_and_only_while_the_task_lives(rig: Rig, engine:
         requests.get(url, timeout=10)
 
 
-def test_memory_is_limited(rig: Rig, engine: LocalEngine) -> None:
-    script = "python3 -c 'x = bytearray(400 << 20)'"
-    outcome = rig.run(engine, rig.lease(rig.shell(script), memory_mb=64, environment={"PATH": os.environ["PATH"]}))
+def test_what_asks_for_far_more_memory_than_its_limit_is_refused_it(rig: Rig, engine: LocalEngine) -> None:
+    script = f"{sys.executable} -c 'x = bytearray(1200 << 20)'"
+    outcome = rig.run(engine, rig.lease(rig.shell(script), memory_mb=64))
     assert outcome.kind is OutcomeKind.EXIT_CODE
     assert "MemoryError" in read_logs(engine, len)[-1][5]
 

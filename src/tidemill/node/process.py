@@ -23,6 +23,7 @@ from tidemill.node.images import Images
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
 from tidemill.node.launcher import launcher_path
 from tidemill.node.loop import Loop
+from tidemill.node.memory import Watch
 from tidemill.node.output.blocks import Blocks
 from tidemill.node.output.spool import Spool
 from tidemill.node.run import Tools
@@ -103,7 +104,9 @@ class _Node:
         images = Images(settings.data_dir / "images", self._chores)
         # the order of construction is the order at the end of a turn: what starts is journaled by the events after it
         self._events = Events(loop, self._journal, self._disk, places.results)
-        tools = Tools(loop=loop, spawner=spawner, blocks=self._blocks, events=self._events)
+        self._memory = Worker(loop, "memory")
+        watch = Watch(loop, self._memory)
+        tools = Tools(loop=loop, spawner=spawner, blocks=self._blocks, events=self._events, memory=watch)
         place = Workplace(
             roots=self._roots,
             cache=places.cache,
@@ -186,6 +189,7 @@ class _Node:
         self._channel.close()
         self._arguments.close()
         self._chores.close()
+        self._memory.close()
         self._journal.close()
         remove_work_roots(self._roots)
         self._places.card.unlink(missing_ok=True)

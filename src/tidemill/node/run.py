@@ -14,12 +14,15 @@ from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
 from tidemill.node.journal import Running
 from tidemill.node.loop import READ, Loop, Timer
+from tidemill.node.memory import Watch, Watched
 from tidemill.node.output.blocks import Blocks, Source
 from tidemill.node.output.lines import LineSplitter, severity_of
 from tidemill.node.spawn import Command, Ended, Fact, NotStarted, Process, Spawner, Started, Vanished
 from tidemill.node.workdir import TaskResult, read_result
 
 READ_BYTES: Final = 64 << 10
+# between two looks at its memory a task can fill far less; what asks for more at once is refused it
+DATA_HEADROOM_BYTES: Final = 1 << 30
 # without the launcher a process that left the session may hold a pipe open for ever
 DRAIN_S: Final = 1.0
 BUILD_RESULT_MAX_BYTES: Final = 1 << 20
@@ -27,6 +30,7 @@ BUILD_RESULT_MAX_BYTES: Final = 1 << 20
 BUILD_CANNOT_NOW: Final = 75
 
 _ERROR_PREFIX: Final = "error: "
+_MB: Final = 1 << 20
 # too little of something at this moment: another try, perhaps elsewhere, is right
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
@@ -38,6 +42,7 @@ class Reason(Enum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     PLANNED = "planned"
+    OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class Tools:
     spawner: Spawner
     blocks: Blocks
     events: Events
+    memory: Watch
 
 
 class Run:
@@ -68,6 +74,7 @@ class Run:
         self._kill: Timer | None = None
         self._kill_at: float | None = None
         self._drain: Timer | None = None
+        self._watched: Watched | None = None
         self._said_error = ""
 
     def start(self, invocation: Invocation) -> None:
@@ -80,7 +87,7 @@ class Run:
                 words=invocation.words,
                 directory=invocation.directory,
                 environment=invocation.environment,
-                memory_bytes=self.lease.memory_mb << 20,
+                memory_bytes=(self.lease.memory_mb << 20) + DATA_HEADROOM_BYTES,
                 stdout=theirs[0],
                 stderr=theirs[1],
             )
@@ -137,8 +144,17 @@ class Run:
             self.lease.timeout_s, lambda: self.stop(Reason.TIMED_OUT, self.lease.grace_s)
         )
 
+        if self._process is not None:
+            limit_bytes = self.lease.memory_mb << 20
+            self._watched = self._tools.memory.add(self._process.pid, limit_bytes, self._outgrew)
+
+    def _outgrew(self) -> None:
+        self.stop(Reason.OUT_OF_MEMORY, 0.0)
+
     def _has_ended(self, fact: Fact) -> None:
         self._fact = fact
+        if self._watched is not None:
+            self._tools.memory.remove(self._watched)
         for timer in (self._timeout, self._kill):
             if timer is not None:
                 timer.cancel()
@@ -198,8 +214,11 @@ class Run:
 
     def _outcome(self) -> Outcome:
         assert self._fact is not None
-        verdict = judge(self.lease, self._fact, self._reason, self._said_error)
         used = self._fact if isinstance(self._fact, Ended) else None
+        # the kernel counts exactly, but only the biggest process; what was seen is the whole tree now and then
+        peak_bytes = used.peak_memory_bytes if used is not None else 0
+        peak_bytes = max(peak_bytes, self._watched.peak_bytes if self._watched is not None else 0)
+        verdict = judge(self.lease, self._fact, self._reason, peak_bytes, self._said_error)
         result = TaskResult()
         if used is not None:
             limit = BUILD_RESULT_MAX_BYTES if isinstance(self.lease, BuildLease) else self.lease.result_max_bytes
@@ -211,7 +230,7 @@ class Run:
             message=verdict.message,
             started_at=self._started_at,
             ended_at=self._tools.loop.now,
-            peak_memory_bytes=used.peak_memory_bytes if used is not None else None,
+            peak_memory_bytes=peak_bytes or None,
             cpu_s=used.cpu_s if used is not None else None,
             result=result.text,
             result_error=result.error,
@@ -227,16 +246,17 @@ class Verdict:
     signal: int | None = None
 
 
-def judge(lease: Lease, fact: Fact, reason: Reason | None, said_error: str) -> Verdict:
+def judge(lease: Lease, fact: Fact, reason: Reason | None, peak_bytes: int, said_error: str) -> Verdict:
     """How an attempt ended: what we did to it comes before a signal, a signal before an exit code.
 
-    ``said_error`` is what a build's last ``error:`` line says.
+    ``peak_bytes`` is the most memory that its tree was seen to use; ``said_error`` is what the last ``error:`` line of
+    a build says.
     """
     match fact:
         case NotStarted():
             return _judge_not_started(lease, fact)
         case _ if reason is not None:
-            return _judge_stopped(lease, reason)
+            return _judge_stopped(lease, reason, peak_bytes)
         case Vanished():
             return Verdict(kind=OutcomeKind.LOST, message="its launcher was killed")
         case Ended(signalled=True, status=number):
@@ -261,8 +281,12 @@ def _judge_not_started(lease: Lease, fact: NotStarted) -> Verdict:
     return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=f"the command could not be started: {why}")
 
 
-def _judge_stopped(lease: Lease, reason: Reason) -> Verdict:
+def _judge_stopped(lease: Lease, reason: Reason, peak_bytes: int) -> Verdict:
     match reason:
+        case Reason.OUT_OF_MEMORY:
+            # rounded up: it is more than the limit
+            message = f"used {-(-peak_bytes // _MB)} MB of memory, more than its limit of {lease.memory_mb} MB"
+            return Verdict(kind=OutcomeKind.OUT_OF_MEMORY, message=message)
         case Reason.TIMED_OUT:
             message = f"ran longer than its timeout of {lease.timeout_s:g} s"
             return Verdict(kind=OutcomeKind.TIMED_OUT, message=message)

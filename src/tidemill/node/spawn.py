@@ -71,6 +71,8 @@ class Process(Protocol):
     """A started command. Its ``facts`` are to be asked for right after the start, then whenever ``fd`` is readable."""
 
     fd: int
+    pid: int
+    """All processes of the attempt come from this one, or are in its session."""
 
     def facts(self) -> list[Fact]: ...
 
@@ -192,11 +194,11 @@ class PlainProcess:
             start_new_session=True,
             umask=0o022,
         )
-        pid = self._popen.pid
+        self.pid = self._popen.pid
         with suppress(OSError, ValueError):
-            _limit(pid, command.memory_bytes)
+            _limit(self.pid, command.memory_bytes)
         self._started = False
-        self.fd = os.pidfd_open(pid)
+        self.fd = os.pidfd_open(self.pid)
 
     def facts(self) -> list[Fact]:
         found: list[Fact] = []
