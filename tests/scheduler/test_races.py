@@ -303,6 +303,17 @@ def test_a_scheduler_with_an_old_term_claims_nothing(sim: Sim) -> None:
     assert sim.live() == []
 
 
+def test_a_scheduler_whose_term_was_taken_is_told_so_and_takes_a_newer_one(sim: Sim) -> None:
+    """Found by the simulator: refused in silence, it would have planned the same claims for ever."""
+    key = sim.submit(Given())
+    stale = sim.ticker
+    sim.restart()  # another one took the term, and is gone again
+    sim.ticker = stale
+    sim.run(passes=20)
+    assert sim.ticker.term == 3
+    assert sim.stats(key) == succeeded(1)
+
+
 def test_a_retry_that_was_started_is_counted_once_though_its_attempt_is_lost(sim: Sim) -> None:
     key = sim.submit(Given(max_retries=1))
     sim.scripts.plays[0, 1] = FAILS

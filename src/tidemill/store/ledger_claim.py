@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from tidemill.model.errors import StaleTerm
 from tidemill.model.execution import Reason
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, JobKey, NodeId, OwnerKind
 from tidemill.model.states import (
@@ -100,13 +101,14 @@ _TAKE: Final = (
 
 
 def claim(connection: Connection, claims: Sequence[Claim], *, term: int, now: datetime) -> list[Claimed]:
-    """Put attempts on record, as many of ``claims`` as the store still allows; nothing under an older term.
+    """Put attempts on record, as many of ``claims`` as the store still allows.
 
+    Raises StaleTerm when a newer one was taken: who may not give must know it, or would plan the same again for ever.
     At most ten statements for all tasks together, most of them executemany by primary key, and five per build.
     """
     held = connection.scalar(select(func.max(schema.term.c.number)))
     if held != term:
-        return []
+        raise StaleTerm(f"the term is {held} by now; {term} is over")
     shares = _started(connection, _shares(connection, claims, now), now)
     claimed = _fresh(connection, shares, now) + _retries(connection, shares, now)
     _record(connection, claimed, term, now)
