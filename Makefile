@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast test-full lint format docs serve drills bench clean
+.PHONY: help setup demo test test-fast test-full lint format docs serve simulate drills bench clean
 
 help: ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,8 +21,8 @@ test: $(READY) ## the whole suite, under 20 minutes on two cores
 	$(PY) -m pytest -q -n 2 -m "not e2e"
 	$(PY) -m pytest -q -m e2e
 
-test-fast: $(READY) ## all but e2e, under a minute
-	$(PY) -m pytest -q -n 2 -m "not e2e"
+test-fast: $(READY) ## all but e2e and the simulator, under a minute
+	$(PY) -m pytest -q -n 2 -m "not e2e" --ignore=tests/simulator
 
 test-full: test drills ## the suite, then the long drills
 
@@ -41,6 +41,11 @@ docs: $(READY) ## write the generated reference pages (settings, states)
 
 serve: $(READY) ## a server on port 8700 with its data in ./.data
 	.venv/bin/tidemill server --data-dir .data
+
+SEEDS ?= 100
+FIRST ?= 1
+simulate: $(READY) ## worlds full of trouble, as many as SEEDS says, from seed FIRST on (docs/simulator.md)
+	$(PY) -m tidemill.testing.simulator $(SEEDS) $(FIRST)
 
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
 	$(PY) -m scripts.drills

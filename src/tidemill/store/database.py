@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -71,9 +71,10 @@ class Database:
     answer only after COMMIT (WAL, ``synchronous=FULL``).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, synchronous: Literal["FULL", "OFF"] = "FULL") -> None:
         """Open, or make, the file at ``path`` and bring its tables up to date.
 
+        ``OFF`` is for simulations only: what was answered outlives this process, but not a loss of power.
         Raises Conflict when another process holds it.
         """
         self.path = path
@@ -85,7 +86,7 @@ class Database:
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._closed = False
-        self._writer_engine = _writer(path)
+        self._writer_engine = _writer(path, synchronous)
         migrate.upgrade(self._writer_engine)
         self._reader_engine = _reader(path)
         self._connection = self._writer_engine.connect()
@@ -225,7 +226,7 @@ def _lock_file(path: Path) -> int:
     return descriptor
 
 
-def _writer(path: Path) -> Engine:
+def _writer(path: Path, synchronous: str) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=NullPool,
@@ -236,7 +237,8 @@ def _writer(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # BEGIN is ours, see below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "cache_size=-65536"):
+        pragmas = ("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={_BUSY_MS}", "cache_size=-65536")
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

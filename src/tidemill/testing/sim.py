@@ -100,10 +100,11 @@ class Sim:
         self, folder: Path, *, script: Script | None = None, infos: Sequence[NodeInfo] = (NODE,), seed: int = 1
     ) -> None:
         """Open, or make, a store in ``folder``."""
+        self.folder = folder
         self.clock = Clock()
         self.scripts = Scripts()
         self.infos = self._first_infos = infos
-        self.database = Database(folder / "tidemill.db")
+        self.database = Database(folder / "tidemill.db", synchronous="OFF")
         self.engine = FakeEngine(infos, script or self.scripts, clock=self.clock.seconds)
         self.blobs = Blobs(folder / "blobs")
         self.logfiles = LogFiles(folder / "logs")
