@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from unittest import SkipTest
 
 import pytest
 
@@ -6,6 +7,7 @@ from tidemill.engine.fake import FakeEngine, Fault, Play
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.ids import AttemptId, NodeId
 from tidemill.model.lease import BlobRef, Lease, NodeInfo, OutcomeKind, Position, Refusal, TaskLease
+from tidemill.testing.engine_leases import a_lease_that_nobody_renews_expires
 from tidemill.testing.engine_suite import CASES, EXIT_CODE, PRINTED, RESULT, Case, Does, an_attempt, name_of
 
 NODE = NodeId("n1")
@@ -13,6 +15,7 @@ PLAYS = {
     Does.SUCCEED: Play(seconds=0.5),
     Does.FAIL: Play(seconds=0.5, kind=OutcomeKind.EXIT_CODE, exit_code=EXIT_CODE),
     Does.SLEEP: Play(seconds=600),
+    Does.STUBBORN: Play(seconds=600, dies_after=600),
     Does.TIME_OUT: Play(seconds=600),
     Does.PRINT: Play(output=PRINTED),
     Does.RESULT: Play(result=RESULT),
@@ -27,9 +30,10 @@ class FakeHarness:
         info = NodeInfo(id=NODE, region="local", memory_mb=1_000, slots=2, incarnation="n1-1")
         self.engine = FakeEngine([info], self._play, clock=lambda: self.now)
         self.node = NODE
+        self.ttl_s: float | None = 3.0
         self._does: dict[AttemptId, Does] = {}
 
-    def lease(self, attempt: AttemptId, does: Does) -> Lease:
+    def lease(self, attempt: AttemptId, does: Does, ttl_s: float | None = None) -> Lease:
         self._does[attempt] = does
         return TaskLease(
             attempt=attempt,
@@ -39,7 +43,11 @@ class FakeHarness:
             environment={},
             memory_mb=100,
             timeout_s=1.0 if does is Does.TIME_OUT else 900.0,
+            ttl_s=ttl_s,
         )
+
+    def is_alive(self, attempt: AttemptId) -> bool:
+        return attempt in self.engine.running(NODE)
 
     def crash(self) -> None:
         self.engine.crash(NODE)
@@ -63,6 +71,12 @@ def harness() -> FakeHarness:
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_the_fake_keeps_the_contract_of_engines(case: Case, harness: FakeHarness) -> None:
     case(harness)
+
+
+def test_a_case_that_an_engine_has_no_ability_for_says_so(harness: FakeHarness) -> None:
+    harness.ttl_s = None
+    with pytest.raises(SkipTest, match="no time to live"):
+        a_lease_that_nobody_renews_expires(harness)
 
 
 def test_a_lost_call_has_no_effect_and_a_lost_answer_has_one(harness: FakeHarness) -> None:

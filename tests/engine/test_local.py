@@ -46,11 +46,14 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         rig.close()
 
 
+# its pid first, so that a test can see it whatever the node says
+ASLEEP = "echo $$ > PID; exec sleep 600"
 SCRIPTS = {
     Does.SUCCEED: "exit 0",
     Does.FAIL: f"exit {EXIT_CODE}",
-    Does.SLEEP: "exec sleep 600",
-    Does.TIME_OUT: "exec sleep 600",
+    Does.SLEEP: ASLEEP,
+    Does.STUBBORN: "trap '' TERM; echo $$ > PID; while :; do sleep 0.1; done",
+    Does.TIME_OUT: ASLEEP,
     Does.PRINT: "; ".join(f"echo {text}" for text in PRINTED),
     Does.RESULT: f"echo '{RESULT}' > $TIDEMILL_RESULT_FILE",
 }
@@ -63,10 +66,17 @@ class LocalHarness:
         self._rig = rig
         self.engine = rig.engine(slots=2)
         self.node = NODE
+        # its node says that leases need none, but keeps to one that is given: the same code runs for other engines
+        self.ttl_s: float | None = 2.0
 
-    def lease(self, attempt: AttemptId, does: Does) -> Lease:
+    def lease(self, attempt: AttemptId, does: Does, ttl_s: float | None = None) -> Lease:
         timeout_s = 0.3 if does is Does.TIME_OUT else 60.0
-        return self._rig.lease(self._rig.shell(SCRIPTS[does]), attempt=attempt, timeout_s=timeout_s)
+        image = self._rig.shell(SCRIPTS[does].replace("PID", str(self._pid(attempt))))
+        return self._rig.lease(image, attempt=attempt, timeout_s=timeout_s, ttl_s=ttl_s)
+
+    def is_alive(self, attempt: AttemptId) -> bool:
+        text = self._pid(attempt).read_text() if self._pid(attempt).exists() else ""
+        return text.endswith("\n") and alive(int(text))
 
     def crash(self) -> None:
         # a case may crash a node that nobody has asked for yet
@@ -76,6 +86,9 @@ class LocalHarness:
 
     def until(self, ready: Callable[[], bool]) -> None:
         until(ready)
+
+    def _pid(self, attempt: AttemptId) -> Path:
+        return self._rig.root / f"pid-{attempt.owner}-{attempt.index}-{attempt.number}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,3 +266,30 @@ def test_a_frozen_node_is_killed_when_it_is_to_stop(rig: Rig, engine: LocalEngin
     assert stop_node(rig.data, patience_s=0.3)
     assert not alive(card.pid)
     until(lambda: not alive(task))
+
+
+def test_a_node_that_was_frozen_kills_what_has_expired_first_thing(rig: Rig, engine: LocalEngine) -> None:
+    """Its grace has passed as well, whatever a renewal says that has waited at its door meanwhile."""
+    ticks = rig.root / "ticks"
+    script = f"trap '' TERM; while :; do echo x >> {ticks}; sleep 0.1; done"
+    lease = rig.lease(rig.shell(script), ttl_s=0.3, grace_s=2.0)
+    rig.launch(engine, lease)
+    reader = Reader(engine)
+    reader.started(lease.attempt)
+    until(ticks.exists)
+    node = rig.node_pid
+    os.kill(node, signal.SIGSTOP)
+    before = count(ticks)
+    until(lambda: count(ticks) >= before + 24)  # each takes 0.1 s and more: time to live and grace have passed
+    renewal = threading.Thread(target=lambda: engine.renew(NODE, [lease.attempt], 60, rig.term))
+    renewal.start()
+    woken = count(ticks)
+    os.kill(node, signal.SIGCONT)
+    outcome = reader.outcome(lease.attempt)
+    renewal.join()
+    assert outcome.kind is OutcomeKind.LOST
+    assert count(ticks) < woken + 10, "it was given its grace again"
+
+
+def count(ticks: Path) -> int:
+    return ticks.read_text().count("x")

@@ -33,7 +33,10 @@ class Engine(Protocol):
         ...
 
     def launch(self, node: NodeId, leases: Sequence[Lease], term: int) -> Sequence[Acknowledgement]:
-        """Give leases, in order of preference. Idempotent on the attempt id: known attempts are acknowledged again."""
+        """Give leases, in order of preference. Idempotent on the attempt id: known attempts are acknowledged again.
+
+        A lease with a time to live (``ttl_s``) lives so long from the moment it arrives, or arrives again.
+        """
         ...
 
     def events(self, node: NodeId, after: Position, wait_s: float) -> EventBatch:
@@ -48,7 +51,10 @@ class Engine(Protocol):
         ...
 
     def renew(self, node: NodeId, attempts: Sequence[AttemptId], ttl_s: float, term: int) -> None:
-        """Prolong the time to live of these leases; without effect where leases have none."""
+        """Let these leases live for ``ttl_s`` from the moment this arrives; without effect on those that live for ever.
+
+        What nobody renews in time ends as ``lost``: SIGTERM, its own grace, SIGKILL. What has not started is forgotten.
+        """
         ...
 
     def cancel(self, node: NodeId, attempts: Sequence[AttemptId], grace_s: float, term: int) -> None:

@@ -327,11 +327,14 @@ class Supervisor:
     def _expire_after(self, held: Held, ttl_s: float) -> None:
         if held.expiry is not None:
             held.expiry.cancel()
-        held.expiry = self._tools.loop.call_later(ttl_s, lambda: self._expired(held))
+        due = self._tools.loop.monotonic + ttl_s
+        held.expiry = self._tools.loop.call_later(ttl_s, lambda: self._expired(held, due))
 
-    def _expired(self, held: Held) -> None:
+    def _expired(self, held: Held, due: float) -> None:
         if held.run is not None:
-            held.run.stop(Reason.EXPIRED, held.lease.grace_s)
+            # its grace began when it expired: by the end of it another node may have the work
+            late_s = self._tools.loop.monotonic - due
+            held.run.stop(Reason.EXPIRED, held.lease.grace_s - late_s)
         else:
             self._drop(held.lease.attempt)
 
