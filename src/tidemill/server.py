@@ -27,6 +27,7 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
 from tidemill.engine.local import LocalEngine
 from tidemill.model.errors import Conflict, EngineUnavailable, TidemillError
+from tidemill.model.outlook import Outlook
 from tidemill.node.settings import NodeSettings, default_settings
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -136,6 +137,7 @@ def serve(settings: Settings) -> None:
             parts=running.parts,
             clock=_now,
             problem=_problems(running, signals),
+            outlook=_outlook(running, signals),
             public_url=settings.public_url,
             plan=settings.plan,
         )
@@ -298,6 +300,15 @@ def _problems(running: _Running, signals: _Signals) -> Callable[[], str | None]:
         return running.parts.database.problem or running.scheduler.problem() or running.engine.problem()
 
     return problem
+
+
+def _outlook(running: _Running, signals: _Signals) -> Callable[[], Outlook]:
+    def outlook() -> Outlook:
+        seen = running.scheduler.outlook()
+        closing = "the server is shutting down" if signals.count else ""
+        return replace(seen, stopped=closing or running.parts.database.problem or seen.stopped)
+
+    return outlook
 
 
 def _web(context: Context) -> uvicorn.Server:

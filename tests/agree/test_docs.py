@@ -9,6 +9,7 @@ import pytest
 
 from tidemill.model import errors
 from tidemill.model.lease import OutcomeKind
+from tidemill.model.obstacle import Why
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -37,6 +38,12 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
 def test_the_glossary_names_every_outcome() -> None:
     page = (ROOT / "docs" / "glossary.md").read_text()
     assert [kind for kind in OutcomeKind if f"`{kind.value}`" not in page] == []
+
+
+def test_the_wire_page_names_every_reason_of_an_explanation() -> None:
+    page = (ROOT / "docs" / "wire.md").read_text().partition("## Why")[2].partition("\n## ")[0]
+    assert page
+    assert [why for why in Why if f"`{why.value}`" not in page] == []
 
 
 def test_the_error_tree_of_the_docstring_is_the_tree_of_classes() -> None:

@@ -19,6 +19,7 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, NodeInfo, Outcome, OutcomeKind
+from tidemill.model.outlook import NodeOutlook, Outlook
 from tidemill.model.principal import Role
 from tidemill.secrets import KeyRing
 from tidemill.service import identity
@@ -144,6 +145,12 @@ class Api:
         """A node was seen."""
         info = NodeInfo(id=NODE, region="local", memory_mb=memory_mb, slots=64, incarnation="i")
         self.parts.database.write(lambda connection: nodes.seen(connection, [info], now=self.now[0]))
+
+    def looks(self, *infos: NodeInfo, **facts: Any) -> None:
+        """How things look to the scheduler from now on; a keyword per node says what is wrong with it."""
+        nodes = tuple(NodeOutlook(info=info, trouble=facts.pop(info.id, "")) for info in infos)
+        outlook = Outlook(looked_at=self.now[0], nodes=nodes, **facts)
+        self.context = replace(self.context, outlook=lambda: outlook)
 
     def key(self, execution: str) -> ExecutionKey:
         found = self.parts.database.read(lambda connection: executions.find(connection, "main", execution))

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from tidemill.api import executions, health, jobs, logs, problems, results, uploads, workspaces
+from tidemill.api import executions, explain, health, jobs, logs, problems, results, uploads, workspaces
 from tidemill.api.calls import Context, authenticate
 from tidemill.model.errors import TidemillError
 
@@ -23,6 +23,7 @@ _OPEN: Final[tuple[APIRouter, ...]] = (health.router, uploads.router)
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     executions.router,
+    explain.router,
     results.router,
     logs.router,
     workspaces.router,

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from tidemill.api.wire import Json, render
 from tidemill.model.errors import Forbidden, TooLarge, Unauthorized, UnknownVersion
+from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Principal
 from tidemill.service import identity
 from tidemill.service.parts import Parts
@@ -32,12 +33,14 @@ _BIG_BODIES: Final = 8
 class Context:
     """What all requests share. ``problem`` says why no work can be accepted, None when it can.
 
+    ``outlook`` says how things look to the scheduler; without one, that it has not looked yet.
     ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once.
     """
 
     parts: Parts
     clock: Callable[[], datetime]
     problem: Callable[[], str | None]
+    outlook: Callable[[], Outlook] = Outlook
     public_url: str = ""
     plan: str = "self-hosted"
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))

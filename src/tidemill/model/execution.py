@@ -96,6 +96,22 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Tasks of an execution that failed for one reason: how many, and how the first of them, by index, ended.
+
+    ``more``: there are too many to count, ``count`` and more.
+    """
+
+    reason: str
+    count: int
+    more: bool
+    first_index: int
+    message: str
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try of a task. ``outcome`` and ``ended_at`` are None while it is live, ``started_at`` until its process runs.
 

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -13,6 +14,7 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.engine.protocol import Engine
 from tidemill.model.ids import NodeId
+from tidemill.model.outlook import Outlook
 from tidemill.scheduler.collect import Collector
 from tidemill.scheduler.listen import Inbox, Listener
 from tidemill.scheduler.parts import Parts
@@ -62,10 +64,11 @@ class Scheduler:
         self._listeners: dict[NodeId, Listener] = {}
         self._retain_at: datetime | None = None
         self._thread: threading.Thread | None = None
+        self._ticker: Ticker | None = None
 
     def start(self) -> None:
         """Take the term and begin. Raises what the database raises."""
-        ticker = Ticker(self._parts, now=self._clock())
+        ticker = self._ticker = Ticker(self._parts, now=self._clock())
         self._collector.start()
         self._thread = threading.Thread(target=self._run, args=(ticker,), name="tidemill-scheduler", daemon=True)
         self._thread.start()
@@ -82,6 +85,11 @@ class Scheduler:
     def problem(self) -> str | None:
         """What does not work now, in words; None when all does."""
         return self._parts.problems.current()
+
+    def outlook(self) -> Outlook:
+        """How things look to the scheduler; a pass that fails stops all claims."""
+        seen = Outlook() if self._ticker is None else self._ticker.outlook
+        return replace(seen, stopped=self._parts.problems.of(_STORE))
 
     def _run(self, ticker: Ticker) -> None:
         changes = self._parts.database.changes

@@ -31,6 +31,11 @@ class Problems:
         if gone is not None:
             _LOG.info("problem is gone", source=source)
 
+    def of(self, source: str) -> str:
+        """What does not work with ``source``; empty when it works."""
+        with self._lock:
+            return self._present.get(source, "")
+
     def current(self) -> str | None:
         """One sentence for all of them; None when everything works."""
         with self._lock:

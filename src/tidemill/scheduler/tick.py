@@ -4,6 +4,7 @@ import os
 import socket
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ import structlog
 from tidemill.model.errors import EngineUnavailable, StaleTerm
 from tidemill.model.ids import ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import EventBatch, NodeInfo, Position
+from tidemill.model.outlook import NodeOutlook, Outlook
 from tidemill.scheduler.adopt import adopt
 from tidemill.scheduler.launch import Launcher
 from tidemill.scheduler.parts import Parts
@@ -52,6 +54,7 @@ class Ticker:
         self._silent: set[NodeId] = set()  # did not answer when last asked: nothing is sent that prolongs leases
         self._incarnations: dict[NodeId, str] = {}
         self._term = 0
+        self._outlook = Outlook(grace=timedelta(seconds=parts.policy.grace_s))
         self._take_term(now)
 
     @property
@@ -62,6 +65,11 @@ class Ticker:
     def nodes(self) -> Sequence[NodeId]:
         """The nodes that answered when they were last asked for."""
         return tuple(self._nodes)
+
+    @property
+    def outlook(self) -> Outlook:
+        """How things looked at the end of the last pass. Any thread may ask."""
+        return self._outlook
 
     def settle(self, node: NodeId, batch: EventBatch, now: datetime) -> Position | None:
         """Commit what a node reported; up to where it may forget it. None for an empty batch."""
@@ -96,8 +104,20 @@ class Ticker:
             self._take_term(now)
             return now + timedelta(seconds=policy.look_every_s)
         self._parts.problems.clear("term")
+        self._outlook = self._look_around(now)
         look_again = now + timedelta(seconds=policy.look_every_s)
         return min([look_again, *([again] if again is not None else [])])
+
+    def _look_around(self, now: datetime) -> Outlook:
+        """What is known of the nodes now. One that is doubtful without a problem is asked what it runs first."""
+        problems = self._parts.problems
+        doubts = {node: problems.of(f"node {node}") or "it is asked first what it runs" for node in self._doubtful}
+        return replace(
+            self._outlook,
+            looked_at=now,
+            engine=problems.of("engine"),
+            nodes=tuple(NodeOutlook(info=info, trouble=doubts.get(node, "")) for node, info in self._nodes.items()),
+        )
 
     def _take_term(self, now: datetime) -> None:
         holder = f"{socket.gethostname()}/{os.getpid()}"

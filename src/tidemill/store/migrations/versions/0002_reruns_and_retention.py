@@ -30,3 +30,10 @@ def upgrade() -> None:
     )
     op.create_index("task_range_index", "task_range", ["execution", "first_index"], unique=True)
     op.create_index("log_block_age", "log_block", ["last_at"])
+    op.create_index(
+        "task_failed",
+        "task",
+        ["execution", "reason", "idx", "state"],
+        sqlite_where=sa.text("state = 'failed'"),
+        postgresql_where=sa.text("state = 'failed'"),
+    )
