@@ -159,12 +159,16 @@ class Api:
     def run_task(self, execution: str, index: int) -> None:
         """Claim tasks up to ``index``, which all begin to run."""
         self.node()
-        claims = [TaskClaim(execution=self.key(execution), node=NODE, count=index + 1)]
+        self.claim(execution, index + 1)
+        for each in range(index + 1):
+            self.report(execution, each, EventKind.STARTED, None)
+
+    def claim(self, execution: str, count: int) -> None:
+        """Claim so many tasks more."""
+        claims = [TaskClaim(execution=self.key(execution), node=NODE, count=count)]
         now = self.now[0]
         term = self.parts.database.write(lambda connection: nodes.take_term(connection, "t", holder="test", now=now))
         self.parts.database.write(lambda connection: ledger_claim.claim(connection, claims, term=term, now=now))
-        for each in range(index + 1):
-            self.report(execution, each, EventKind.STARTED, None)
 
     def end_task(self, execution: str, index: int, kind: OutcomeKind = OutcomeKind.SUCCEEDED, **facts: Any) -> None:
         """The first attempt of a running task ends."""

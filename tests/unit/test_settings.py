@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.settings import Settings, SettingsError, described
+from tidemill.settings import RESERVED_WORKSPACES, Settings, SettingsError, described
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,17 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_value_that_cannot_be_names_its_setting(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.load({name: value})
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_WORKSPACES))
+def test_a_workspace_cannot_take_the_name_of_a_path(name: str) -> None:
+    with pytest.raises(SettingsError, match="bootstrap_workspace"):
+        Settings.load({"bootstrap_workspace": name})
+
+
+def test_the_names_of_paths_are_those_of_the_promise() -> None:
+    promised = {"v0", "console", "docs", "login", "device", "healthz", "readyz", "metrics"}
+    assert promised <= RESERVED_WORKSPACES
 
 
 def test_variables_of_tasks_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:

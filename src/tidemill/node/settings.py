@@ -67,7 +67,11 @@ def default_settings(data_dir: Path) -> NodeSettings:
 def usable_memory_mb() -> int:
     """Memory of the machine, or of the cgroup this process is in if that is less, without the reserve."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    total_mb = min([machine, *_cgroup_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]) >> 20
+    return less_reserve(min([machine, *_cgroup_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]) >> 20)
+
+
+def less_reserve(total_mb: int) -> int:
+    """What leases may use of so much memory: the rest is for server, node, and tasks that are about to pass a limit."""
     return max(MEMORY_MIN_MB, int(total_mb - max(total_mb * RESERVE_SHARE, RESERVE_MIN_MB)))
 
 

@@ -13,7 +13,7 @@ from tidemill.model.execution import Execution
 from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
-from tidemill.store import identity, inputs, jobs, schema, specs
+from tidemill.store import identity, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.ledger import Counters, stats_of
 from tidemill.store.schema import AnyRow
@@ -150,6 +150,8 @@ def create(
     most_mb = specs.decode(job.spec).runtime.memory_mb
     if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
         raise Invalid(f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
+    if not new.allow_queue:
+        _check_fits(connection, most_mb if new.memory_mb is None else new.memory_mb)
     state = first_state(connection, new)
     if chunks:
         inputs.add(connection, stored, chunks, now=now)
@@ -332,6 +334,15 @@ def first_state(connection: Connection, new: NewExecution) -> ExecutionState:
     raise OverQuota(
         f"workspace {new.workspace!r} runs {busy} of {limit} executions at once; send it later, or with allowQueue"
     )
+
+
+def _check_fits(connection: Connection, memory_mb: int) -> None:
+    """Whether any node that was ever seen could hold such a task. Raises Invalid."""
+    biggest_mb = uploads.biggest_node_mb(connection)
+    if biggest_mb is not None and memory_mb > biggest_mb:
+        raise Invalid(
+            f"a task needs {memory_mb} MB, but the biggest node has {biggest_mb}; with allowQueue it may wait"
+        )
 
 
 def _rows(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> Sequence[AnyRow]:

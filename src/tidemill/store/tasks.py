@@ -155,9 +155,10 @@ def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:
     if state is TaskState.PENDING and waiting_as is TaskState.CANCELLED:
         reason: Reason | None = Reason.CANCELLED
         state, ended_at = waiting_as, execution.completed_at
+        message = f"the execution was cancelled before this task was tried again, after: {row.message}"
     else:
         reason = Reason(row.reason) if row.reason else None
-        ended_at = row.ended_at
+        ended_at, message = row.ended_at, row.message
     if state is TaskState.PENDING and row.attempt > 0:
         reason = Reason.RETRYING
     return Task(
@@ -165,7 +166,7 @@ def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:
         state=state,
         attempts=row.attempt,
         reason=reason,
-        message=row.message,
+        message=message,
         exit_code=row.exit_code,
         signal=row.signal,
         has_result=bool(row.has_result),
