@@ -20,6 +20,7 @@ _COMMANDS: Final = (
     ("run", "tidemill.cli.run:app", _WORK, "Run a job over its inputs."),
     ("rerun", "tidemill.cli.rerun:command", _WORK, "Run failed tasks of an execution again."),
     ("get", "tidemill.cli.get:command", _WORK, "Show jobs, executions, tasks or workspaces."),
+    ("why", "tidemill.cli.why:command", _WORK, "Say why an execution or a task waits, or why it failed."),
     ("logs", "tidemill.cli.logs:app", _WORK, "Show what tasks have printed."),
     ("results", "tidemill.cli.results:command", _WORK, "Print the results of an execution."),
     ("cancel", "tidemill.cli.cancel:command", _WORK, "Cancel an execution."),

@@ -132,6 +132,11 @@ def get_task(job: str, execution: str, task: str) -> Call:
     return Call(method="GET", path=f"{_execution(job, execution)}/tasks/{quote(task, safe='')}")
 
 
+def explain(job: str, execution: str, task: str) -> Call:
+    """Why an execution, or one task of it (empty: none), waits or how it ended."""
+    return Call(method="GET", path=f"{_execution(job, execution)}/explain", query={"task": task} if task else {})
+
+
 def get_results(job: str, execution: str, *, follow: bool, chain: bool = False) -> Call:
     """NDJSON, one line per ended task in index order; with `follow` it waits for each index until the end.
 

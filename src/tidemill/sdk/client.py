@@ -20,7 +20,7 @@ from tidemill.sdk import answers, calls
 from tidemill.sdk.answers import Answer, Page
 from tidemill.sdk.calls import Call, LogQuery, PageQuery
 from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError
-from tidemill.sdk.wire import Created, Execution, Job, LogPage, ResultLine, Task, Workspace
+from tidemill.sdk.wire import Created, Execution, Explanation, Job, LogPage, ResultLine, Task, Workspace
 
 _NO_CONNECTION: Final = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
 """What a server that is away or just restarting looks like. A read timeout is not here: the server is at work."""
@@ -154,6 +154,10 @@ class Client:
     def get_task(self, job: str, execution: str, task: str) -> Task:
         """One task with its attempts; `task` is its index or its name."""
         return cast("Task", answers.read_object(self._send(calls.get_task(job, execution, task))))
+
+    def explain(self, job: str, execution: str, task: str = "") -> Explanation:
+        """Why an execution waits or how it ended; with `task`, its index or its name, one task of it."""
+        return cast("Explanation", answers.read_object(self._send(calls.explain(job, execution, task))))
 
     def results(
         self, job: str, execution: str, *, follow: bool = False, chain: bool = False, after: int = -1

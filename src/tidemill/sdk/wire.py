@@ -128,6 +128,37 @@ class Execution(TypedDict, total=False):
     tasks: list[Task]
 
 
+class Failures(TypedDict, total=False):
+    """Tasks that failed for one reason: how many, and the first of them."""
+
+    reason: str
+    count: int
+    more: bool
+    firstIndex: int
+    message: str
+    exitCode: int
+    signal: int
+
+
+class Explanation(TypedDict, total=False):
+    """Why something waits, or how it ended: a sentence, its word, and the facts that apply."""
+
+    summary: str
+    reason: str
+    cap: str
+    limit: int
+    used: int
+    holders: list[str]
+    until: str
+    since: str
+    node: str
+    condition: str
+    message: str
+    exitCode: int
+    signal: int
+    failures: list[Failures]
+
+
 class ResultError(TypedDict, total=False):
     reason: str
     message: str
