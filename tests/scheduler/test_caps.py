@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from tidemill.engine.fake import Play
-from tidemill.model.ids import NodeId
+from tidemill.model.ids import ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import OutcomeKind
-from tidemill.model.states import ExecutionState
+from tidemill.model.outlook import Waiter
+from tidemill.model.states import ExecutionState, TaskState
 from tidemill.store.ledger_claim import RetryClaim, promote
 from tidemill.testing.sim import NODE, Given, Sim
 
@@ -216,3 +217,148 @@ def test_tasks_spread_over_nodes(sim: Sim) -> None:
     sim.tick()
     assert [len(sim.engine.running(NodeId(node))) for node in ("n1", "n2")] == [2, 2]
     sim.run()
+
+
+def cleared(sim: Sim) -> list[Waiter]:
+    """For whom nodes are kept from all others."""
+    return [node.cleared_for for node in sim.ticker.outlook.nodes if node.cleared_for is not None]
+
+
+def uneven(sim: Sim) -> None:
+    """Tasks that never end together: by itself a node that they fill is never empty."""
+    for index in range(4_000):
+        sim.scripts.plays[index, 1] = Play(seconds=(0.9, 1.3, 1.7, 2.3)[index % 4])
+
+
+def pass_until_ended(sim: Sim, *keys: ExecutionKey, seconds: float) -> None:
+    """Look ten times a second until these have succeeded. Raises AssertionError after ``seconds``."""
+    for _ in range(int(seconds * 10)):
+        sim.tick()
+        assert sim.violations() == []
+        if all(sim.state(key) is ExecutionState.SUCCEEDED for key in keys):
+            return
+        sim.move(0.1)
+    raise AssertionError([sim.stats(key) for key in keys])
+
+
+def test_a_big_task_does_not_starve_behind_small_ones_of_its_own_workspace(sim: Sim) -> None:
+    # each second all is free; "a" is first and takes some of the one node that is big enough, and a small one of "b"
+    # takes the other node: each workspace has had its turn, and "a" is first again
+    sim.nodes(NODE, replace(NODE, id=NodeId("n2"), incarnation="n2-1", memory_mb=4_000))
+    for workspace in "ab":
+        sim.submit(Given(workspace=workspace, tasks=2_000, job="small", memory_mb=4_000, parallelism=1))
+    sim.tick()
+    big = sim.submit(Given(workspace="b", job="big", memory_mb=8_000))
+    for _ in range(30):
+        sim.move(1.0)
+        sim.tick()
+    assert sim.state(big) is ExecutionState.SUCCEEDED
+
+
+def test_big_tasks_of_two_workspaces_take_turns(sim: Sim) -> None:
+    uneven(sim)
+    sim.submit(Given(workspace="a", tasks=4_000, job="small", memory_mb=2_000))
+    crowd = [sim.submit(Given(workspace="a", job=f"big-{number}", memory_mb=8_000)) for number in range(30)]
+    sim.tick()
+    sim.move(0.5)
+    other = sim.submit(Given(workspace="b", job="big", memory_mb=8_000))
+    pass_until_ended(sim, other, seconds=60)
+    assert sum(sim.state(key) is ExecutionState.SUCCEEDED for key in crowd) < 10
+
+
+def test_a_big_build_does_not_starve_behind_small_tasks(sim: Sim) -> None:
+    uneven(sim)
+    sim.submit(Given(tasks=2_000, job="small", memory_mb=2_000))
+    sim.tick()
+    sim.move(0.5)
+    sim.upload(memory_mb=8_000)
+    for _ in range(300):
+        sim.tick()
+        if any(attempt.kind is OwnerKind.BUILD for attempt in sim.live()):
+            return
+        sim.move(0.1)
+    raise AssertionError("the build never ran")
+
+
+def test_a_task_that_must_run_alone_is_not_starved_by_its_own_execution(sim: Sim) -> None:
+    uneven(sim)
+    key = sim.submit(Given(tasks=3_000, parallelism=4))
+    sim.scripts.plays[0, 1] = sim.scripts.plays[0, 2] = Play(seconds=3_000.0)
+    for _ in range(2):
+        sim.tick()
+        sim.engine.crash(NODE.id)
+        sim.tick()
+        sim.move(4.0)
+    for _ in range(400):
+        sim.tick()
+        assert sim.violations() == []
+        row = sim.task(key, 0)
+        assert row is not None
+        if row.state is TaskState.SUCCEEDED:
+            return
+        sim.move(0.1)
+    raise AssertionError(sim.stats(key))
+
+
+def test_a_node_is_cleared_for_one_and_the_others_go_on(sim: Sim) -> None:
+    sim.nodes(NODE, replace(NODE, id=NodeId("n2"), incarnation="n2-1"))
+    uneven(sim)
+    small = sim.submit(Given(tasks=4_000, job="small", memory_mb=2_000))
+    sim.tick()
+    sim.move(0.5)
+    big = sim.submit(Given(job="big", memory_mb=8_000))
+    seen = set()
+    while sim.state(big) is not ExecutionState.SUCCEEDED:
+        sim.tick()
+        assert len(cleared(sim)) <= 1
+        seen |= {waiter.owner for waiter in cleared(sim)}
+        assert running(sim, small)[0] >= 4
+        sim.move(0.1)
+    assert seen == {big}
+    assert cleared(sim) == []
+
+
+def test_a_workspace_keeps_its_turn_when_one_of_its_jobs_fits_nowhere(sim: Sim) -> None:
+    sim.policy = replace(sim.policy, starving_after_s=1_000.0)
+    sim.restart()
+    long = sim.submit(Given(workspace="c", job="long", memory_mb=6_000))
+    sim.scripts.default = Play(seconds=500.0)
+    sim.tick()
+    assert running(sim, long) == [1]
+    sim.scripts.default = Play(seconds=1.0)
+    sim.submit(Given(workspace="b", job="big", memory_mb=8_000))
+    a = sim.submit(Given(workspace="a", tasks=500, job="small", memory_mb=2_000))
+    b = sim.submit(Given(workspace="b", tasks=500, job="small", memory_mb=2_000))
+    order = []
+    for _ in range(12):
+        sim.tick()
+        order.append("ab"[running(sim, a, b).index(1)])
+        sim.move(1.0)
+    assert order in (["a", "b"] * 6, ["b", "a"] * 6)
+
+
+def test_what_was_sent_before_the_clock_was_set_back_has_its_turns(sim: Sim) -> None:
+    sim.nodes(replace(NODE, slots=1))
+    before = sim.submit(Given(tasks=3))
+    sim.clock.set_back(3_600.0)
+    after = sim.submit(Given(tasks=50))
+    for _ in range(8):
+        sim.tick()
+        sim.move(1.0)
+    assert sim.state(before) is ExecutionState.SUCCEEDED
+    assert sim.state(after) is ExecutionState.RUNNING
+
+
+def test_a_million_tasks_delay_one_of_another_job_by_what_runs_and_no_more(sim: Sim) -> None:
+    # each takes the whole node, and waits for long: nobody is overtaken, and turns are taken in order
+    sim.scripts.default = Play(seconds=60.0)
+    big = sim.submit(Given(tasks=1_000_000, parallelism=1_000, job="big", memory_mb=8_000))
+    sim.tick()
+    sim.move(30.0)
+    small = sim.submit(Given(job="small", memory_mb=8_000))
+    for _ in range(30):
+        sim.tick()
+        assert running(sim, big, small) == [1, 0]
+        sim.move(1.0)
+    sim.tick()
+    assert running(sim, big, small) == [0, 1]

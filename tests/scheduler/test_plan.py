@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, JobKey, NodeId, OwnerKind
 from tidemill.model.lease import NodeInfo
-from tidemill.scheduler.plan import Cancel, Promote, Snapshot, next_due, plan
+from tidemill.model.outlook import Waiter
+from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, next_due, plan
 from tidemill.store.ledger_claim import BuildClaim, RetryClaim, TaskClaim
 from tidemill.store.snapshot import Claimable, LiveAttempt, PendingBuild, Queued, Retry, View
 
@@ -49,7 +50,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     )
     caps = {"a": draw(st.integers(0, 4))} if draw(st.booleans()) else {}
     view = View(live=(), claimable=claimable, builds=builds, queued=(), promotable={}, task_caps=caps, doomed=())
-    return Snapshot(now=NOW, starving_before=NOW - timedelta(seconds=5), nodes=nodes, view=view)
+    waiters = [Waiter(kind=OwnerKind.BUILD, owner=build.key) for build in builds]
+    for one in claimable:
+        waiters.append(Waiter(kind=OwnerKind.TASK, owner=one.key))
+        waiters += [Waiter(kind=OwnerKind.TASK, owner=one.key, index=retry.index) for retry in one.retries]
+    overtaken = tuple(draw(st.lists(st.sampled_from(waiters), unique=True))) if waiters else ()
+    return Snapshot(now=NOW, nodes=nodes, view=view, overtaken=overtaken, favoured=draw(st.integers(0, 3)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -61,7 +67,11 @@ def test_no_plan_passes_a_cap(snapshot: Snapshot) -> None:
     memory = {node.id: node.memory_mb for node in snapshot.nodes}
     used: dict[object, int] = {}
     alone: set[NodeId] = set()
+    cleared: set[NodeId] = set()
     for one in plan(snapshot):
+        if isinstance(one, Overtaken):
+            cleared |= set() if one.cleared is None else {one.cleared}
+            continue
         assert isinstance(one, TaskClaim | RetryClaim | BuildClaim)
         count = one.count if isinstance(one, TaskClaim) else 1
         size = builds[one.build].memory_mb if isinstance(one, BuildClaim) else executions[one.execution].memory_mb
@@ -84,6 +94,7 @@ def test_no_plan_passes_a_cap(snapshot: Snapshot) -> None:
         assert used.get((key, "new"), 0) <= execution.unclaimed
     assert all(used.get(name, 0) <= cap for name, cap in snapshot.view.task_caps.items())
     assert all(used[node] == 1 for node in alone)
+    assert len(cleared) <= snapshot.favoured
 
 
 @settings(max_examples=200, deadline=None)
@@ -95,13 +106,13 @@ def test_the_same_look_gives_the_same_plan(snapshot: Snapshot) -> None:
 @settings(max_examples=200, deadline=None)
 @given(snapshots())
 def test_no_room_is_left_that_a_task_could_use(snapshot: Snapshot) -> None:
-    """Unless a node is kept clear for something that starves, or something runs alone."""
+    """Unless a node is kept clear for something that was overtaken, or something runs alone."""
     decisions = plan(snapshot)
     claims = [one for one in decisions if isinstance(one, TaskClaim)]
     view = snapshot.view
     if view.builds or any(execution.retries for execution in view.claimable):
         return
-    if any(execution.served_at < snapshot.starving_before for execution in view.claimable):
+    if any(isinstance(one, Overtaken) and one.cleared is not None for one in decisions):
         return
     free = {node.id: [node.slots, node.memory_mb] for node in snapshot.nodes}
     taken: dict[int, int] = {}
@@ -135,7 +146,7 @@ def test_each_node_is_told_once_of_all_that_it_shall_end() -> None:
     )
     view = View(live=doomed, claimable=(), builds=(), queued=(), promotable={}, task_caps={}, doomed=doomed)
     ids = [one.attempt for one in doomed]
-    assert plan(Snapshot(now=NOW, starving_before=NOW, nodes=(), view=view)) == [
+    assert plan(Snapshot(now=NOW, nodes=(), view=view)) == [
         Cancel(node=NodeId("n0"), attempts=(ids[0], ids[2])),
         Cancel(node=NodeId("n1"), attempts=(ids[1], ids[3])),
     ]
@@ -155,7 +166,7 @@ def test_queues_of_jobs_take_turns_as_far_as_there_is_room() -> None:
         doomed=(),
     )
     turns: dict[Hashable, int] = {("queue", JobKey(1)): 2, ("queue", JobKey(2)): 1}
-    decisions = plan(Snapshot(now=NOW, starving_before=NOW, nodes=(), view=view, turns=turns))
+    decisions = plan(Snapshot(now=NOW, nodes=(), view=view, turns=turns))
     assert [one.execution for one in decisions if isinstance(one, Promote)] == [30, 20, 10, 31, 11]
 
 

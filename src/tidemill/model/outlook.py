@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tidemill.model.ids import NodeId
+from tidemill.model.ids import NodeId, OwnerKind
 from tidemill.model.lease import NodeInfo
 
 # a pass comes about once a second; one that waits for a node that does not answer takes some ten
@@ -12,14 +12,27 @@ SILENT_AFTER: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waiter:
+    """What wants to run: a build, an execution's retry of the task ``index``, or, without one, its next new task.
+
+    ``owner`` is the key of the build or of the execution.
+    """
+
+    kind: OwnerKind
+    owner: int
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOutlook:
     """A node that the engine names. ``trouble`` is why it is given nothing now, in words; empty: it may be given work.
 
-    A node that drains has no memory and no slots.
+    A node that drains has no memory and no slots. One that is ``cleared_for`` something takes nothing else.
     """
 
     info: NodeInfo
     trouble: str = ""
+    cleared_for: Waiter | None = None
 
     @property
     def id(self) -> NodeId:

@@ -1,6 +1,8 @@
 """What to do now: a snapshot in, decisions out. Pure: no clock, no I/O, no randomness.
 
 Free capacity goes round robin over workspaces, then jobs, then executions; whoever was served longest ago comes first.
+What fits nowhere lets others pass, and is remembered as overtaken; overtaken for long, it gets a node cleared for it
+(docs/decisions/0060-the-overtaken-get-a-node-cleared.md).
 """
 
 from collections import deque
@@ -10,6 +12,8 @@ from datetime import datetime
 
 from tidemill.model.ids import AttemptId, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import NodeInfo
+from tidemill.model.outlook import Waiter
+from tidemill.scheduler.rooms import Rooms
 from tidemill.store.ledger_claim import BuildClaim, Claim, RetryClaim, TaskClaim
 from tidemill.store.snapshot import Claimable, LiveAttempt, PendingBuild, Queued, Retry, View
 
@@ -19,14 +23,16 @@ class Snapshot:
     """All that a plan is made of. ``nodes`` are those that may be given work now; ``turns`` say who was served when.
 
     Keys of ``turns`` are ("workspace", name), ("job", key) and ("queue", job key); a higher number is later, no number
-    is never. Something that waits since before ``starving_before`` gets a node cleared for it.
+    is never. ``overtaken`` are those that an earlier plan called so, first come first; the first ``favoured`` of them
+    have waited so long that a node is cleared for each.
     """
 
     now: datetime
-    starving_before: datetime
     nodes: Sequence[NodeInfo]
     view: View
     turns: Mapping[Hashable, int] = field(default_factory=dict)
+    overtaken: Sequence[Waiter] = ()
+    favoured: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +50,31 @@ class Cancel:
     attempts: tuple[AttemptId, ...]
 
 
-Decision = Promote | Cancel | Claim
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtaken:
+    """To be remembered until the next plan: its turn came, it fitted nowhere, and something behind it was served.
+
+    ``cleared`` is the node that nothing else goes to until there is room for it; None while it is not favoured.
+    """
+
+    waiter: Waiter
+    cleared: NodeId | None = None
+
+
+Decision = Promote | Cancel | Overtaken | Claim
 
 
 def plan(snapshot: Snapshot) -> list[Decision]:
-    """Decisions in order: cancels, promotions, claims. Safe to act on late: each is checked again when it is done."""
-    decisions: list[Decision] = [*_cancels(snapshot.view.doomed), *_promotions(snapshot)]
-    rooms = [_room(info, snapshot.view.live) for info in snapshot.nodes]
-    decisions += _build_claims(snapshot, rooms)
-    decisions += _task_claims(snapshot, rooms)
-    return decisions
+    """Decisions in order: cancels, promotions, who was overtaken, claims.
+
+    Safe to act on late: each is checked again when it is done.
+    """
+    making = _Plan(snapshot)
+    making.favour()
+    making.claim_builds()
+    making.claim_tasks()
+    overtaken = [Overtaken(waiter=waiter, cleared=node) for waiter, node in making.overtaken.items()]
+    return [*_cancels(snapshot.view.doomed), *_promotions(snapshot), *overtaken, *making.builds, *making.tally.claims()]
 
 
 def next_due(view: View, now: datetime) -> datetime | None:
@@ -61,53 +82,6 @@ def next_due(view: View, now: datetime) -> datetime | None:
     times = [retry.not_before for execution in view.claimable for retry in execution.retries]
     times += [build.not_before for build in view.builds if build.not_before is not None]
     return min((time for time in times if time > now), default=None)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Room:
-    """What is left of a node while a plan is made. ``closed``: nothing more goes there in this plan."""
-
-    node: NodeId
-    whole_mb: int
-    free_mb: int
-    slots: int
-    used: int
-    closed: bool
-
-    def takes(self, memory_mb: int, *, alone: bool) -> bool:
-        return not self.closed and self.slots > 0 and self.free_mb >= memory_mb and (self.used == 0 if alone else True)
-
-    def take(self, memory_mb: int, *, alone: bool) -> None:
-        self.free_mb -= memory_mb
-        self.slots -= 1
-        self.used += 1
-        self.closed = self.closed or alone
-
-
-def _room(info: NodeInfo, live: Sequence[LiveAttempt]) -> _Room:
-    here = [attempt for attempt in live if attempt.node == info.id]
-    return _Room(
-        node=info.id,
-        whole_mb=info.memory_mb,
-        free_mb=info.memory_mb - sum(attempt.memory_mb for attempt in here),
-        slots=info.slots - len(here),
-        used=len(here),
-        closed=any(attempt.alone for attempt in here),
-    )
-
-
-def _place(rooms: Sequence[_Room], memory_mb: int, *, alone: bool, starving: bool) -> NodeId | None:
-    """The emptiest node with room. A starving one that fits nowhere yet keeps the likeliest node from all others."""
-    fitting = [room for room in rooms if room.takes(memory_mb, alone=alone)]
-    if fitting:
-        best = max(fitting, key=lambda room: (room.slots, room.free_mb))
-        best.take(memory_mb, alone=alone)
-        return best.node
-    if starving:
-        able = [room for room in rooms if room.whole_mb >= memory_mb and not room.closed]
-        if able:
-            max(able, key=lambda room: (room.free_mb, -room.used)).closed = True
-    return None
 
 
 def _cancels(doomed: Sequence[LiveAttempt]) -> list[Decision]:
@@ -133,104 +107,229 @@ def _promotions(snapshot: Snapshot) -> list[Decision]:
     return promotions
 
 
-def _build_claims(snapshot: Snapshot, rooms: Sequence[_Room]) -> list[Decision]:
-    claims: list[Decision] = []
-    due: list[PendingBuild] = [
-        build for build in snapshot.view.builds if build.not_before is None or build.not_before <= snapshot.now
-    ]
-    for build in due:
-        starving = (build.not_before or build.created_at) < snapshot.starving_before
-        node = _place(rooms, build.memory_mb, alone=False, starving=starving)
-        if node is not None:
-            claims.append(BuildClaim(build=build.key, node=node))
-    return claims
-
-
 @dataclass(slots=True, kw_only=True)
 class _Line:
-    """What one execution still wants: due retries first, they have waited longest, then tasks without a row."""
+    """What one execution still wants: due retries first, they have waited longest, then tasks without a row.
+
+    ``room`` is what its own parallelism leaves. ``known``: the retries are all that there are, not a window.
+    """
 
     execution: Claimable
     retries: deque[Retry]
     unclaimed: int
     room: int
+    known: bool
 
     def empty(self) -> bool:
         return self.room <= 0 or not (self.retries or self.unclaimed)
 
+    def wants(self, waiter: Waiter) -> bool:
+        """Whether the waiter still waits, as far as is known."""
+        if waiter.index is None:
+            return self.unclaimed > 0
+        return not self.known or any(retry.index == waiter.index for retry in self.retries)
 
-def _task_claims(snapshot: Snapshot, rooms: Sequence[_Room]) -> list[Decision]:
-    """One task at a time, a turn each: workspaces in a ring, in each its jobs, in each its executions."""
-    view = snapshot.view
-    running: dict[int, int] = {}
-    in_workspace: dict[str, int] = {}
-    for attempt in view.live:
-        if attempt.attempt.kind is OwnerKind.TASK:
-            running[attempt.attempt.owner] = running.get(attempt.attempt.owner, 0) + 1
-            in_workspace[attempt.workspace] = in_workspace.get(attempt.workspace, 0) + 1
-    workspaces = _rings(snapshot, running)
-    tally = _Tally()
-    while workspaces and any(room.slots > 0 and not room.closed for room in rooms):
-        name, jobs = workspaces.popleft()
-        cap = view.task_caps.get(name)
-        if not jobs or (cap is not None and in_workspace.get(name, 0) >= cap):
-            continue
-        job, lines = jobs.popleft()
+
+class _Plan:
+    """The claims of a plan in the making. ``overtaken``: whoever is to be remembered, with the node cleared for it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.builds: list[BuildClaim] = []
+        self.tally = _Tally()
+        self.overtaken: dict[Waiter, NodeId | None] = {}
+        self._snapshot = snapshot
+        self._rooms = Rooms(snapshot.nodes, snapshot.view.live)
+        self._in_workspace: dict[str, int] = {}
+        self._due: dict[int, PendingBuild] = {
+            build.key: build
+            for build in snapshot.view.builds
+            if build.not_before is None or build.not_before <= snapshot.now
+        }
+        running: dict[int, int] = {}
+        for attempt in snapshot.view.live:
+            if attempt.attempt.kind is OwnerKind.TASK:
+                running[attempt.attempt.owner] = running.get(attempt.attempt.owner, 0) + 1
+                self._count(attempt.workspace)
+        self._lines = {one.key: self._line(one, running.get(one.key, 0)) for one in snapshot.view.claimable}
+        # whoever fitted nowhere at its turn, at most one of a workspace: overtaken once something else is served
+        self._passed: dict[Waiter, str | None] = {}
+
+    def favour(self) -> None:
+        """Serve those that were overtaken before all others; clear a node for each that still fits nowhere."""
+        for position, waiter in enumerate(self._snapshot.overtaken):
+            favoured = position < self._snapshot.favoured
+            if waiter.kind is OwnerKind.BUILD:
+                self._favour_build(waiter, favoured=favoured)
+            else:
+                self._favour_task(waiter, favoured=favoured)
+
+    def claim_builds(self) -> None:
+        for build in self._due.values():
+            waiter = Waiter(kind=OwnerKind.BUILD, owner=build.key)
+            node = self._rooms.place(build.memory_mb, alone=False)
+            if node is None:
+                self._pass(waiter, None, build.memory_mb)
+            else:
+                self.builds.append(BuildClaim(build=build.key, node=node))
+                self._served(waiter)
+
+    def claim_tasks(self) -> None:
+        """One task at a time, a turn each: workspaces in a ring, in each its jobs, in each its executions."""
+        workspaces = self._rings()
+        while workspaces and self._rooms.open():
+            name, jobs = workspaces.popleft()
+            if jobs and not self._capped(name):
+                self._turn(jobs)
+                workspaces.append((name, jobs))
+
+    def _turn(self, jobs: "_Jobs") -> None:
+        """A workspace's turn: it is that of its next job, or where nothing of that fits, of the one behind."""
+        while jobs:
+            job, lines = jobs.popleft()
+            served = self._turn_of_job(lines)
+            if lines:
+                jobs.append((job, lines))
+            if served:
+                return
+
+    def _turn_of_job(self, lines: deque[_Line]) -> bool:
         while lines:
             line = lines.popleft()
-            claim = _one(line, snapshot, rooms)
-            if claim is not None:
-                tally.add(claim)
-                in_workspace[name] = in_workspace.get(name, 0) + 1
+            if self._serve(line):
                 if not line.empty():
                     lines.append(line)
-                break
-        if lines:
-            jobs.append((job, lines))
-        workspaces.append((name, jobs))
-    return tally.claims()
+                return True
+        return False
+
+    def _serve(self, line: _Line) -> bool:
+        """Place the execution's next task; False when nothing of it fits anywhere now."""
+        while line.retries:
+            if self._try_retry(line, line.retries.popleft()):
+                return True
+        return line.unclaimed > 0 and self._try_new(line)
+
+    def _try_retry(self, line: _Line, retry: Retry) -> bool:
+        execution = line.execution
+        waiter = Waiter(kind=OwnerKind.TASK, owner=execution.key, index=retry.index)
+        node = self._rooms.place(execution.memory_mb, alone=retry.alone)
+        if node is None:
+            self._pass(waiter, execution.workspace, execution.memory_mb)
+            return False
+        self.tally.add(RetryClaim(execution=execution.key, index=retry.index, node=node, alone=retry.alone))
+        self._take(line, waiter)
+        return True
+
+    def _try_new(self, line: _Line) -> bool:
+        execution = line.execution
+        waiter = Waiter(kind=OwnerKind.TASK, owner=execution.key)
+        node = self._rooms.place(execution.memory_mb, alone=False)
+        if node is None:
+            self._pass(waiter, execution.workspace, execution.memory_mb)
+            return False
+        self.tally.add(TaskClaim(execution=execution.key, node=node))
+        line.unclaimed -= 1
+        self._take(line, waiter)
+        return True
+
+    def _take(self, line: _Line, waiter: Waiter) -> None:
+        line.room -= 1
+        self._count(line.execution.workspace)
+        self._served(waiter)
+
+    def _favour_build(self, waiter: Waiter, *, favoured: bool) -> None:
+        build = self._due.get(waiter.owner)
+        if build is None or not self._rooms.able(build.memory_mb):
+            return
+        self.overtaken[waiter] = None
+        if not favoured:
+            return
+        node = self._rooms.place(build.memory_mb, alone=False)
+        if node is None:
+            self.overtaken[waiter] = self._rooms.clear(build.memory_mb)
+            del self._due[waiter.owner]
+        else:
+            self.builds.append(BuildClaim(build=build.key, node=node))
+            del self._due[waiter.owner], self.overtaken[waiter]
+
+    def _favour_task(self, waiter: Waiter, *, favoured: bool) -> None:
+        line = self._lines.get(ExecutionKey(waiter.owner))
+        if line is None or not line.wants(waiter) or not self._rooms.able(line.execution.memory_mb):
+            return
+        self.overtaken[waiter] = None
+        if not favoured or line.room <= 0 or self._capped(line.execution.workspace):
+            return
+        if waiter.index is None:
+            served = self._try_new(line)
+        else:
+            retry = next((retry for retry in line.retries if retry.index == waiter.index), None)
+            if retry is None:
+                return  # out of the window for now
+            line.retries.remove(retry)
+            served = self._try_retry(line, retry)
+        if not served:
+            self.overtaken[waiter] = self._rooms.clear(line.execution.memory_mb)
+            # its place under the caps is kept as well: its own kind would take it else
+            line.room -= 1
+            self._count(line.execution.workspace)
+
+    def _pass(self, waiter: Waiter, workspace: str | None, memory_mb: int) -> None:
+        """It had its turn and fits nowhere. Of a workspace only the first is noted: its turns come one by one."""
+        if waiter in self.overtaken or not self._rooms.able(memory_mb):
+            return
+        if workspace is None or workspace not in self._waiting_workspaces():
+            self._passed[waiter] = workspace
+
+    def _waiting_workspaces(self) -> set[str | None]:
+        remembered = {self._workspace_of(waiter) for waiter in self.overtaken}
+        return remembered | set(self._passed.values())
+
+    def _workspace_of(self, waiter: Waiter) -> str | None:
+        line = self._lines.get(ExecutionKey(waiter.owner)) if waiter.kind is OwnerKind.TASK else None
+        return None if line is None else line.execution.workspace
+
+    def _served(self, waiter: Waiter) -> None:
+        """Whoever was passed over until now has been overtaken."""
+        self.overtaken.pop(waiter, None)
+        self.overtaken |= dict.fromkeys(self._passed)
+        self._passed.clear()
+
+    def _count(self, workspace: str) -> None:
+        self._in_workspace[workspace] = self._in_workspace.get(workspace, 0) + 1
+
+    def _capped(self, workspace: str) -> bool:
+        cap = self._snapshot.view.task_caps.get(workspace)
+        return cap is not None and self._in_workspace.get(workspace, 0) >= cap
+
+    def _line(self, execution: Claimable, running: int) -> _Line:
+        now = self._snapshot.now
+        room = execution.parallelism - running
+        return _Line(
+            execution=execution,
+            retries=deque(retry for retry in execution.retries if retry.not_before <= now),
+            unclaimed=execution.unclaimed,
+            room=room,
+            known=len(execution.retries) < room,
+        )
+
+    def _rings(self) -> "deque[tuple[str, _Jobs]]":
+        turns, now = self._snapshot.turns, self._snapshot.now
+        found: dict[str, dict[int, deque[_Line]]] = {}
+        # a time that is yet to come is of before the clock was set back: how long it waits is unknown, so it is first
+        for line in sorted(
+            self._lines.values(),
+            key=lambda one: (one.execution.served_at <= now, one.execution.served_at, one.execution.key),
+        ):
+            if not line.empty():
+                jobs = found.setdefault(line.execution.workspace, {})
+                jobs.setdefault(line.execution.job, deque()).append(line)
+        names = sorted(found, key=lambda name: (turns.get(("workspace", name), 0), name))
+        return deque(
+            (name, deque(sorted(found[name].items(), key=lambda item: (turns.get(("job", item[0]), 0), item[0]))))
+            for name in names
+        )
 
 
 _Jobs = deque[tuple[int, deque[_Line]]]
-
-
-def _rings(snapshot: Snapshot, running: Mapping[int, int]) -> deque[tuple[str, _Jobs]]:
-    turns = snapshot.turns
-    found: dict[str, dict[int, deque[_Line]]] = {}
-    for execution in sorted(snapshot.view.claimable, key=lambda one: (one.served_at, one.key)):
-        line = _Line(
-            execution=execution,
-            retries=deque(retry for retry in execution.retries if retry.not_before <= snapshot.now),
-            unclaimed=execution.unclaimed,
-            room=execution.parallelism - running.get(execution.key, 0),
-        )
-        if not line.empty():
-            found.setdefault(execution.workspace, {}).setdefault(execution.job, deque()).append(line)
-    names = sorted(found, key=lambda name: (turns.get(("workspace", name), 0), name))
-    return deque(
-        (name, deque(sorted(found[name].items(), key=lambda item: (turns.get(("job", item[0]), 0), item[0]))))
-        for name in names
-    )
-
-
-def _one(line: _Line, snapshot: Snapshot, rooms: Sequence[_Room]) -> RetryClaim | TaskClaim | None:
-    """Place the execution's next task; None when nothing of it fits anywhere now."""
-    execution = line.execution
-    memory_mb = execution.memory_mb
-    while line.retries:
-        retry = line.retries.popleft()
-        starving = retry.not_before < snapshot.starving_before
-        node = _place(rooms, memory_mb, alone=retry.alone, starving=starving)
-        if node is not None:
-            line.room -= 1
-            return RetryClaim(execution=execution.key, index=retry.index, node=node, alone=retry.alone)
-    if line.unclaimed:
-        node = _place(rooms, memory_mb, alone=False, starving=execution.served_at < snapshot.starving_before)
-        if node is not None:
-            line.unclaimed -= 1
-            line.room -= 1
-            return TaskClaim(execution=execution.key, node=node)
-    return None
 
 
 class _Tally:

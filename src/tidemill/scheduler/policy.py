@@ -25,7 +25,7 @@ class SchedulerPolicy:
     lease_margin_s: float = 10.0
     """How much longer than time to live and kill grace a lease is waited for: a call under way may take as long."""
     starving_after_s: float = 5.0
-    """What has waited this long for room that is free nowhere gets a node cleared for it."""
+    """What has been overtaken, for want of room, for this long gets a node cleared for it."""
     poll_s: float = 1.0
     """How long one question for events waits; a stop waits that long too."""
     log_batch_bytes: int = 4 << 20

@@ -13,11 +13,11 @@ import structlog
 from tidemill.model.errors import EngineUnavailable, StaleTerm
 from tidemill.model.ids import ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import EventBatch, NodeInfo, Position
-from tidemill.model.outlook import NodeOutlook, Outlook
+from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 from tidemill.scheduler.adopt import adopt
 from tidemill.scheduler.launch import Launcher
 from tidemill.scheduler.parts import Parts
-from tidemill.scheduler.plan import Cancel, Decision, Promote, Snapshot, next_due, plan
+from tidemill.scheduler.plan import Cancel, Decision, Overtaken, Promote, Snapshot, next_due, plan
 from tidemill.scheduler.reconcile import reconcile
 from tidemill.scheduler.renew import Renewer
 from tidemill.store import nodes
@@ -45,6 +45,8 @@ class Ticker:
         self._renewer = Renewer(parts)
         self._launcher = Launcher(parts, self._renewer)
         self._turns = _Turns()
+        self._overtaken: dict[Waiter, float] = {}  # in the order in which they were, since when by the steady clock
+        self._cleared: dict[NodeId, Waiter] = {}
         self._nodes: dict[NodeId, NodeInfo] = {}
         # pauses between looks are measured by the steady clock: the wall clock may be set back
         self._look_at = parts.steady()
@@ -116,7 +118,10 @@ class Ticker:
             self._outlook,
             looked_at=now,
             engine=problems.of("engine"),
-            nodes=tuple(NodeOutlook(info=info, trouble=doubts.get(node, "")) for node, info in self._nodes.items()),
+            nodes=tuple(
+                NodeOutlook(info=info, trouble=doubts.get(node, ""), cleared_for=self._cleared.get(node))
+                for node, info in self._nodes.items()
+            ),
         )
 
     def _take_term(self, now: datetime) -> None:
@@ -186,10 +191,19 @@ class Ticker:
         usable = [info for node, info in self._nodes.items() if node not in self._doubtful]
         window = sum(info.slots for info in usable)
         view = self._parts.database.read(lambda connection: look(connection, window=window))
-        starving = now - timedelta(seconds=self._parts.policy.starving_after_s)
+        steady = self._parts.steady()
+        favoured_before = steady - self._parts.policy.starving_after_s
         decisions = plan(
-            Snapshot(now=now, starving_before=starving, nodes=usable, view=view, turns=self._turns.numbers)
+            Snapshot(
+                now=now,
+                nodes=usable,
+                view=view,
+                turns=self._turns.numbers,
+                overtaken=tuple(self._overtaken),
+                favoured=sum(since <= favoured_before for since in self._overtaken.values()),
+            )
         )
+        self._remember([one for one in decisions if isinstance(one, Overtaken)], steady, usable=bool(usable))
         promoted = self._act(decisions, now)
         for queue in view.queued:
             if promoted.intersection(queue.keys):
@@ -197,10 +211,16 @@ class Ticker:
         # what was promoted may be claimed at once: the next look sees it
         return now if promoted else next_due(view, now)
 
+    def _remember(self, overtaken: Sequence[Overtaken], steady: float, *, usable: bool) -> None:
+        """Since when each was overtaken. A plan without nodes says nothing of it."""
+        if usable:
+            self._overtaken = {one.waiter: self._overtaken.get(one.waiter, steady) for one in overtaken}
+        self._cleared = {one.cleared: one.waiter for one in overtaken if one.cleared is not None}
+
     def _act(self, decisions: Sequence[Decision], now: datetime) -> frozenset[ExecutionKey]:
         """Intent first: promotions and claims are committed before the engine is asked for anything."""
         wishes = [one.execution for one in decisions if isinstance(one, Promote)]
-        claims = [one for one in decisions if not isinstance(one, Promote | Cancel)]
+        claims = [one for one in decisions if not isinstance(one, Promote | Cancel | Overtaken)]
         promoted: list[ExecutionKey] = []
         if wishes:
             promoted = self._parts.database.write(

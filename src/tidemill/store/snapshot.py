@@ -49,7 +49,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimable:
-    """An execution that may run more: ``unclaimed`` tasks without a row, and ``retries``, soonest first (a window)."""
+    """An execution that wants to run more: ``unclaimed`` tasks without a row, and ``retries``, soonest first.
+
+    The retries are a window, empty where its parallelism leaves no room.
+    """
 
     key: ExecutionKey
     workspace: str
@@ -300,14 +303,13 @@ def _claimable(connection: Connection, live: Sequence[LiveAttempt], window: int)
     found = []
     for row in rows:
         room = min(row.parallelism - running.get(row.key, 0), window)
-        if room > 0:
-            found.append(_one_claimable(connection, row, room))
+        found.append(_one_claimable(connection, row, max(0, room)))
     return tuple(found)
 
 
 def _one_claimable(connection: Connection, row: AnyRow, room: int) -> Claimable:
     retries: tuple[Retry, ...] = ()
-    if row.waiting > 0:
+    if row.waiting > 0 and room > 0:
         waiting = connection.execute(
             select(_TASK.idx, _TASK.not_before, _TASK.lost_in_row)
             .where(_TASK.execution == row.key, _TASK.state == TaskState.PENDING.value)

@@ -22,7 +22,7 @@ from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
-from tidemill.scheduler.plan import Cancel, Promote, Snapshot, plan
+from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, plan
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
@@ -45,15 +45,26 @@ NODE: Final = NodeInfo(id=NodeId("n1"), region="local", memory_mb=8_000, slots=4
 
 @dataclass(slots=True)
 class Clock:
-    """A time that moves when told."""
+    """A time that moves when told. ``now`` is what the wall clock shows, ``behind_s`` how far it was set back."""
 
     now: datetime = BEGINNING
+    behind_s: float = 0.0
 
     def seconds(self) -> float:
-        return self.now.timestamp()
+        """The steady clock: nobody sets it."""
+        return self.steadily(self.now)
+
+    def steadily(self, wall: datetime) -> float:
+        """What the steady clock shows when the wall clock shows this, if nobody sets it until then."""
+        return wall.timestamp() + self.behind_s
 
     def move(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+    def set_back(self, seconds: float) -> None:
+        """Set the wall clock back; no time passes."""
+        self.now -= timedelta(seconds=seconds)
+        self.behind_s += seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +137,7 @@ class Sim:
     def reset(self, script: Script | None = None) -> None:
         """Everything from the beginning, in the same file: far quicker than another one."""
         self.database.write(_empty)
-        self.clock.now = BEGINNING
+        self.clock.now, self.clock.behind_s = BEGINNING, 0.0
         self.infos = self._first_infos
         self.scripts = Scripts()
         self.engine = FakeEngine(self.infos, script or self.scripts, clock=self.clock.seconds)
@@ -243,15 +254,15 @@ class Sim:
             if self.at_rest():
                 return
             end = self.engine.next_end()
-            ahead = [due.timestamp(), *([] if end is None else [end])]
+            ahead = [self.clock.steadily(due), *([] if end is None else [end])]
             self.clock.move(max(0.001, min(ahead) - self.clock.seconds()))
         raise AssertionError(f"not at rest after {passes} passes: {self.violations(at_rest=True)[:5]}")
 
     def planned(self) -> list[Claim]:
         """What a scheduler that looks now would claim; nothing is done."""
         view = self.database.read(lambda connection: look(connection, window=1_000))
-        snapshot = Snapshot(now=self.clock.now, starving_before=BEGINNING, nodes=self.infos, view=view)
-        return [one for one in plan(snapshot) if not isinstance(one, Promote | Cancel)]
+        snapshot = Snapshot(now=self.clock.now, nodes=self.infos, view=view)
+        return [one for one in plan(snapshot) if not isinstance(one, Promote | Cancel | Overtaken)]
 
     def claim(self, claims: Sequence[Claim]) -> list[Claimed]:
         """What comes of claims that were planned before; nothing is launched."""
