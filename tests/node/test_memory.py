@@ -12,7 +12,7 @@ from tests.node.rig import NODE, Reader, Rig, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import OutcomeKind
 from tidemill.node.loop import Loop
-from tidemill.node.memory import LONGEST_S, SHORTEST_S, Known, Watch, pause_s, used_bytes
+from tidemill.node.memory import LONGEST_S, SHORTEST_S, Known, Watch, pause_s, rest_s, used_bytes
 from tidemill.node.worker import Worker
 
 MB = 1 << 20
@@ -127,18 +127,35 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room_mb", "took_s", "expected_s"),
-    [
-        (100_000, 0.001, LONGEST_S),
-        (500, 0.001, 0.5),
-        (0, 0.001, SHORTEST_S),
-        (0, 0.04, 0.8),
-        (0, 9, LONGEST_S),
-        (-5, 0.001, SHORTEST_S),
-    ],
+    ("room_bytes", "expected_s"), [(10**12, LONGEST_S), (10**9, 0.5), (0, SHORTEST_S), (-(10**9), SHORTEST_S)]
 )
-def test_the_nearer_to_its_limit_the_sooner_the_next_look(room_mb: int, took_s: float, expected_s: float) -> None:
-    assert pause_s(room_mb * 2_000_000, took_s) == pytest.approx(expected_s)
+def test_the_nearer_to_its_limit_the_sooner_the_next_look(room_bytes: int, expected_s: float) -> None:
+    assert pause_s(room_bytes) == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize(("took_s", "expected_s"), [(0.0, SHORTEST_S), (0.01, 0.2), (9.0, LONGEST_S)])
+def test_the_longer_a_look_took_the_longer_the_rest_until_the_next(took_s: float, expected_s: float) -> None:
+    assert rest_s(took_s) == pytest.approx(expected_s)
+
+
+def test_what_ends_before_it_could_have_filled_its_memory_is_never_looked_at() -> None:
+    loop = Loop()
+    worker = Worker(loop, "memory")
+    watch = Watch(loop, worker)
+    # a process that does not exist is looked at like any other
+    short = watch.add(2**22 + 1, MB, lambda: None)
+    watch.remove(short)
+    long = watch.add(2**22 + 1, 400 * MB, lambda: None)
+    before = long.due
+    loop.call_later(SHORTEST_S * 1.5, loop.stop)
+    loop.run()
+    assert long.due == before
+    watched_until = before - loop.monotonic + LONGEST_S / 2
+    loop.call_later(watched_until, loop.stop)
+    loop.run()
+    assert long.due > before
+    worker.close()
+    loop.close()
 
 
 def test_who_is_over_its_limit_is_told_once_with_its_peak(trees: Trees) -> None:

@@ -36,16 +36,20 @@ class Known(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Watched:
-    """An attempt that is looked at: ``pid`` is the process that all of it comes from."""
+    """An attempt that is looked at: ``pid`` is the process that all of it comes from.
+
+    ``due`` is when it could have outgrown its limit, on the loop's steady clock.
+    """
 
     pid: int
     limit_bytes: int
     on_over: Callable[[], None]
+    due: float
     peak_bytes: int = 0
 
 
 class Watch:
-    """Looks at attempts as long as there are any, in a thread of its own."""
+    """Looks at attempts when one could have outgrown its limit: never at those that end sooner."""
 
     def __init__(self, loop: Loop, worker: Worker) -> None:
         self._loop = loop
@@ -53,62 +57,70 @@ class Watch:
         self._watched: set[Watched] = set()
         self._looking = False
         self._next: Timer | None = None
-        self._due = 0.0
-        self._took_s = 0.0
+        self._next_at = 0.0
+        self._rest_until = 0.0
 
     def add(self, pid: int, limit_bytes: int, on_over: Callable[[], None]) -> Watched:
         """Call ``on_over`` once in the loop, when the tree of ``pid`` is seen to use more than ``limit_bytes``."""
-        watched = Watched(pid, limit_bytes, on_over)
+        watched = Watched(pid, limit_bytes, on_over, due=self._loop.monotonic + pause_s(limit_bytes))
         self._watched.add(watched)
-        self._look_in(pause_s(limit_bytes, self._took_s))
+        self._wake_at(watched.due)
         return watched
 
     def remove(self, watched: Watched) -> None:
         self._watched.discard(watched)
 
-    def _look_in(self, delay_s: float) -> None:
-        """Look then, or earlier where that was planned; a look that is under way plans the next one itself."""
-        due = self._loop.monotonic + delay_s
-        if self._looking or (self._next is not None and self._due <= due):
+    def _wake_at(self, due: float) -> None:
+        """See then whether a look is due, or earlier where that was planned."""
+        at = max(due, self._rest_until)
+        if self._looking or (self._next is not None and self._next_at <= at):
             return
         if self._next is not None:
             self._next.cancel()
-        self._due = due
-        self._next = self._loop.call_later(delay_s, self._look)
+        self._next_at = at
+        self._next = self._loop.call_later(at - self._loop.monotonic, self._wake)
 
-    def _look(self) -> None:
+    def _wake(self) -> None:
         self._next = None
-        if not self._watched:
+        due = min((each.due for each in self._watched), default=None)
+        if due is None:
+            return
+        if due > self._loop.monotonic:
+            # those that this was planned for have ended
+            self._wake_at(due)
             return
         self._looking = True
         known = {each.pid: Known(each.peak_bytes, each.limit_bytes) for each in self._watched}
 
-        def work() -> tuple[dict[int, int], float]:
+        def look() -> tuple[dict[int, int], float]:
             began = time.monotonic()
             return used_bytes(known), time.monotonic() - began
 
-        self._worker.submit(work, self._seen)
+        self._worker.submit(look, self._seen)
 
     def _seen(self, seen: tuple[dict[int, int], float] | Exception) -> None:
         self._looking = False
-        if isinstance(seen, Exception):
-            self._look_in(LONGEST_S)
-            return
-        used, self._took_s = seen
-        room_bytes = _GROWTH_BYTES_A_S
+        used, took_s = ({}, LONGEST_S) if isinstance(seen, Exception) else seen
+        now = self._loop.monotonic
+        self._rest_until = now + rest_s(took_s)
         for watched in [each for each in self._watched if each.pid in used]:
             watched.peak_bytes = max(watched.peak_bytes, used[watched.pid])
-            room_bytes = min(room_bytes, watched.limit_bytes - used[watched.pid])
+            watched.due = now + pause_s(watched.limit_bytes - used[watched.pid])
             if used[watched.pid] > watched.limit_bytes:
                 self._watched.discard(watched)
                 watched.on_over()
         if self._watched:
-            self._look_in(pause_s(room_bytes, self._took_s))
+            self._wake_at(min(each.due for each in self._watched))
 
 
-def pause_s(room_bytes: int, took_s: float) -> float:
-    """How long to wait for the next look, when the one nearest to its limit has ``room_bytes`` left."""
-    return min(LONGEST_S, max(SHORTEST_S, took_s * _COST_FACTOR, room_bytes / _GROWTH_BYTES_A_S))
+def pause_s(room_bytes: int) -> float:
+    """How soon something with so much room below its limit could have filled it."""
+    return min(LONGEST_S, max(SHORTEST_S, room_bytes / _GROWTH_BYTES_A_S))
+
+
+def rest_s(took_s: float) -> float:
+    """How long to look at nothing after a look that took so long."""
+    return min(LONGEST_S, max(SHORTEST_S, took_s * _COST_FACTOR))
 
 
 def used_bytes(known: Mapping[int, Known]) -> dict[int, int]:
