@@ -1,22 +1,28 @@
 """Looks for broken promises: the checker of the ledger, and what only a world can know that sees both sides."""
 
+import json
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from tidemill.engine.fake import FakeEngine, Play
+from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.execution import Reason
-from tidemill.model.ids import AttemptId, NodeId, OwnerKind
+from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.model.lease import OutcomeKind
+from tidemill.model.retry import backoff
 from tidemill.model.states import EXECUTION_FINAL, TASK_FINAL, ExecutionState, JobState, TaskState
 from tidemill.store import check, schema
 from tidemill.store.ledger_settle import CHARGED
-from tidemill.testing.simulator.users import SECRET, Users
+from tidemill.testing.simulator.users import NOTHING, SECRET, VISITOR
+from tidemill.testing.simulator.world import World
 
 _RESTING: Final = {JobState.DEPLOYED, JobState.FAILED, JobState.DEACTIVATED, JobState.TERMINATED}
+_FAIR_MARGIN: Final = 10
 _OPEN: Final = {ExecutionState.QUEUED, ExecutionState.PENDING, ExecutionState.RUNNING}
 
 
@@ -30,48 +36,65 @@ class Rows:
     tasks: list[Any]
     attempts: list[Any]
     results: list[Any]
+    blocks: list[Any]
     nodes: list[Any]
     workspaces: dict[str, Any]
     broken: list[str]
 
+    def names(self) -> dict[AttemptId, Any]:
+        """The attempts by their ids."""
+        return {AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number): row for row in self.attempts}
+
 
 class Audit:
-    """Remembers what it has seen: an end that changes later is a broken promise.
+    """Remembers what it has seen: an end that changes later is a broken promise."""
 
-    ``plays`` is how attempts really went, by the engine's own book.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[Callable[[Connection], Rows]], Rows],
-        engine: FakeEngine,
-        users: Users,
-        plays: Mapping[AttemptId, Play],
-    ) -> None:
-        self._read = read
-        self._engine = engine
-        self._users = users
-        self._plays = plays
+    def __init__(self, world: World) -> None:
+        self._read = world.sim.database.read
+        self._engine = world.sim.engine
+        self._users = world.users
+        self._plays = world.plays
+        self._faults = world.faults
+        self._logfiles = LogFiles(world.sim.folder / "logs")
         self._ends: dict[object, object] = {}
+        self._waits: dict[tuple[int, int, int], datetime] = {}
+        self._before_calm: set[AttemptId] = set()
+        self._before_well: set[AttemptId] | None = None
 
-    def look(self, *, at_rest: bool = False) -> list[str]:
-        """What is broken now. With ``at_rest`` nothing should be left to do, or to run."""
+    def look(self, *, well: bool = False, at_rest: bool = False) -> list[str]:
+        """What is broken now.
+
+        ``well``: nothing has gone wrong for so long that no trace of it should be left; with ``at_rest`` nothing should
+        be left to do, or to run, either.
+        """
         rows = self._read(lambda connection: _read(connection, at_rest=at_rest))
         found = list(rows.broken)
-        for rule in (_caps, _stats, _verdicts, _unique, self._fixed, self._answered, self._results, self._starts):
+        mine = (self._fixed, self._waited, self._answered, self._results, self._starts)
+        for rule in (_caps, _stats, _verdicts, _unique, *mine):
             found += rule(rows)
+        if well:
+            found += self._well(rows)
         if at_rest:
             found += _rested(rows)
-            found += self._told(rows)
+            found += self._fair(rows)
+            found += self._told()
+            found += self._logged(rows)
         return found
 
+    def calm_begins(self) -> None:
+        """What began up to now did so in trouble. Times would not tell: clocks have been set back."""
+        self._before_calm = set(self._read(lambda connection: _read(connection, at_rest=False)).names())
+
     def _fixed(self, rows: Rows) -> Iterator[str]:
-        """I2: an end never changes."""
+        """I2: an end never changes, and nothing starts of what was cancelled."""
         ends: dict[object, object] = {}
+        tries = Counter(row.owner for row in rows.attempts if row.kind == OwnerKind.TASK)
         for row in rows.executions.values():
             if row.state in EXECUTION_FINAL:
                 counts = (row.succeeded, row.failed, row.cancelled, row.total, row.retried)
                 ends["execution", row.key] = (row.state, counts, row.completed_at)
+            if row.state in {ExecutionState.CANCELLING, ExecutionState.CANCELLED}:
+                ends["starts", row.key] = tries[row.key]
         for row in rows.tasks:
             if row.state in TASK_FINAL:
                 ends["task", row.execution, row.idx] = tuple(row)
@@ -84,11 +107,24 @@ class Audit:
                 yield f"I2: the end of {what} was {before} and is {ends.get(what)}"
         self._ends.update(ends)
 
+    def _waited(self, rows: Rows) -> Iterator[str]:
+        """What waits for its time waits so long; what was lost waits as long as its losses in a row say."""
+        for row in rows.attempts:
+            until = self._waits.get((row.owner, row.idx, row.number - 1))
+            if row.kind == OwnerKind.TASK and until is not None and row.claimed_at < until:
+                yield f"I4: attempt {row.number} of task {row.owner}/{row.idx} began before its time, {until}"
+        for row in rows.tasks:
+            if row.state == TaskState.PENDING and row.not_before is not None:
+                self._waits[row.execution, row.idx, row.attempt] = row.not_before
+                wait = row.not_before - row.updated_at
+                if row.reason == Reason.NODE_LOST and wait != backoff(row.lost_in_row):
+                    yield f"I4: task {row.execution}/{row.idx}, lost {row.lost_in_row} times in a row, waits {wait}"
+
     def _answered(self, rows: Rows) -> Iterator[str]:
         """What was answered is true for ever."""
         kept = {row.id for row in rows.executions.values()}
         for request in self._users.requests:
-            for answer in sorted(request.answers - kept - {"nothing"}):
+            for answer in sorted(request.answers - kept - {NOTHING}):
                 yield f"I1: {request.request_id} was answered with {answer}, which is not there"
         for key in sorted(self._users.cancelled):
             row = rows.executions.get(key)
@@ -101,8 +137,7 @@ class Audit:
             attempt = AttemptId(OwnerKind.TASK, row.execution, row.idx, row.attempt)
             if row.data.decode() != f'"{attempt}"':
                 yield f"I3: the result of {attempt} is {row.data.decode()}"
-        for row in rows.attempts:
-            attempt = AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number)
+        for attempt, row in rows.names().items():
             play = self._plays.get(attempt)
             said = row.outcome in CHARGED or row.outcome == OutcomeKind.SUCCEEDED
             if said and (play is None or row.outcome not in {play.kind, OutcomeKind.TIMED_OUT}):
@@ -110,29 +145,79 @@ class Audit:
 
     def _starts(self, rows: Rows) -> Iterator[str]:
         """I9: only what is on record starts, and no task runs twice at once."""
-        recorded = {AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number) for row in rows.attempts}
-        for attempt in sorted(self._plays.keys() - recorded):
+        recorded = rows.names()
+        for attempt in sorted(self._plays.keys() - recorded.keys()):
             yield f"I9: {attempt} was started and is not on record"
-        ended = {
-            AttemptId(OwnerKind(row.kind), row.owner, row.idx, row.number)
-            for row in rows.attempts
-            if row.ended_at is not None
-        }
+        # a frozen node sees to nothing; what has expired there is killed when it wakes
         running = Counter(
             (attempt.kind, attempt.owner, attempt.index)
-            for node in rows.nodes
-            for attempt in self._engine.running(NodeId(node.id))
+            for node in self._engine.members()
+            if node not in self._faults.frozen
+            for attempt in self._engine.running(node)
         )
         for (kind, owner, index), times in running.items():
             if times > 1:
-                numbers = [one for one in sorted(ended) if (one.kind, one.owner, one.index) == (kind, owner, index)]
-                yield f"I9: {times} attempts of {kind}/{owner}/{index} run at once; ended are {numbers}"
+                yield f"I9: {times} attempts of {kind}/{owner}/{index} run at once"
+        for attempt, times in self._engine.starts().items():
+            # only a launch that comes once more, after its attempt has ended, may start it again
+            if times > 1 and not self._faults.launches_late:
+                yield f"I9: {attempt} was started {times} times"
 
-    def _told(self, rows: Rows) -> Iterator[str]:
+    def _well(self, rows: Rows) -> Iterator[str]:
+        """I9: no process without a live attempt; nothing is lost on nodes that are well; a cancel by force is over."""
+        live = {attempt for attempt, row in rows.names().items() if row.ended_at is None}
+        for node in self._engine.members():
+            # what has ended is not heard of yet
+            known = self._engine.inventory(node).attempts
+            for attempt in sorted((self._engine.running(node) & known) - live):
+                yield f"I9: {attempt} runs on {node} and is not live"
+        for row in rows.executions.values():
+            if row.state == ExecutionState.CANCELLING and row.force:
+                yield f"I1: execution {row.key} is still being cancelled by force"
+        if self._before_well is None:
+            self._before_well = set(rows.names())
+        for attempt, row in rows.names().items():
+            if row.outcome == OutcomeKind.LOST and attempt not in self._before_well:
+                yield f"I4: {attempt} was lost on a node that is well"
+
+    def _logged(self, rows: Rows) -> Iterator[str]:
+        """Each line of output is kept once; unless its node has gone for good, it is kept."""
+        kept: Counter[AttemptId] = Counter()
+        for row in rows.blocks:
+            data = self._logfiles.read(row.file, row.offset, row.length)
+            for line in zlib.decompress(data).decode().splitlines():
+                index, number, *_ = json.loads(line)
+                kept[AttemptId(OwnerKind(row.kind), row.owner, index, number)] += 1
+        twice = self._faults.launches_late  # then an attempt may have been played twice
+        for attempt, times in kept.items():
+            if times > 1 and not twice:
+                yield f"logs: the line of {attempt} is kept {times} times"
+        gone = self._faults.counts["node replaced"] > 0
+        for attempt, row in rows.names().items():
+            play = self._plays.get(attempt)
+            if play is not None and play.output and row.outcome == play.kind and not kept[attempt] and not gone:
+                yield f"logs: the line of {attempt} is not kept"
+
+    def _fair(self, rows: Rows) -> Iterator[str]:
+        """I12: who has no backlog starts before all that wait, but for what had a claim already."""
+        slots = sum(node.slots for node in rows.nodes)
+        for row in rows.executions.values():
+            if row.workspace != VISITOR:
+                continue
+            mine = min((one.claimed_at for one in rows.attempts if one.owner == row.key), default=None)
+            before = [
+                attempt
+                for attempt, one in rows.names().items()
+                if attempt not in self._before_calm and (mine is None or one.claimed_at < mine)
+            ]
+            if len(before) > slots + _FAIR_MARGIN:
+                yield f"I12: {len(before)} attempts began while {row.id} waited, on {slots} slots"
+
+    def _told(self) -> Iterator[str]:
         """At rest: nothing runs anywhere, and no request is without an answer."""
-        for node in rows.nodes:
-            for attempt in sorted(self._engine.running(NodeId(node.id))):
-                yield f"I9: {attempt} runs on {node.id} and nobody knows"
+        for node in self._engine.members():
+            for attempt in sorted(self._engine.running(node)):
+                yield f"I9: {attempt} runs on {node} and nobody knows"
         for request in self._users.unanswered:
             yield f"I1: {request.request_id} was never answered"
 
@@ -148,6 +233,7 @@ def _read(connection: Connection, *, at_rest: bool) -> Rows:
         tasks=rows(schema.task),
         attempts=rows(schema.attempt),
         results=rows(schema.result),
+        blocks=rows(schema.log_block) if at_rest else [],
         nodes=rows(schema.node),
         workspaces={row.name: row for row in rows(schema.workspace)},
         broken=check.violations(connection, at_rest=at_rest),

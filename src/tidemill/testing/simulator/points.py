@@ -13,15 +13,14 @@ from sqlalchemy.exc import OperationalError
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
+from tidemill.engine.fake import METHODS
 from tidemill.engine.protocol import Engine
 from tidemill.model.errors import OutOfSpace
 from tidemill.store.database import Database
 
 T = TypeVar("T")
 
-ENGINE_CALLS: Final = frozenset(
-    {"nodes", "launch", "events", "logs", "cancel", "withdraw", "inventory"}  # what a server calls
-)
+ENGINE_CALLS: Final = frozenset(METHODS)
 BLOB_WRITES: Final = frozenset({"move", "take_file"})
 LOG_WRITES: Final = frozenset({"append", "sync", "keep", "undo"})
 UNITS: Final = frozenset(

@@ -6,19 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tidemill.model.errors import TidemillError
 from tidemill.testing.sim import Sim
 from tidemill.testing.simulator.audit import Audit
+from tidemill.testing.simulator.calm import calm
 from tidemill.testing.simulator.faults import OVERTAKEN, REFUSED
-from tidemill.testing.simulator.server import Server
 from tidemill.testing.simulator.world import World
 
 STEPS: Final = 110
 LOOK_EVERY: Final = 15
-CALM_PASSES: Final = 400
-LONGEST_IDLE_S: Final = 600.0
-# the longest wait there is: bytes of an upload that began to come are waited for an hour
-_UPLOADS_S: Final = 3_700.0 + 3_600.0 * 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +55,10 @@ class Simulator:
         With ``die_at`` servers die at that point and nowhere else.
         """
         world = World(self._sim, seed, die_at)
-        audit = Audit(self._sim.database.read, self._sim.engine, world.users, world.plays)
+        audit = Audit(world)
         broken: list[str] = []
         try:
-            broken = _trouble(world, audit) or _calm(world, audit)
+            broken = _trouble(world, audit) or calm(world, audit)
         except Exception as error:  # noqa: BLE001 - the scheduler and the store raise nothing that has no name
             broken = [f"{type(error).__name__}: {error}"]
             world.say(_where(error))
@@ -88,53 +83,6 @@ def _trouble(world: World, audit: Audit) -> list[str]:
         if number % LOOK_EVERY == LOOK_EVERY - 1 and (broken := audit.look()):
             return broken
     return []
-
-
-def _calm(world: World, audit: Audit) -> list[str]:
-    """Users are answered, nodes are heard, and time passes from one due thing to the next."""
-    world.grow_calm()
-    server = world.alive()
-    for request in list(world.users.unanswered):
-        try:
-            world.say(world.users.send(server, request))
-        except TidemillError as error:
-            world.say(f"{request.request_id} was refused: {error.error_code}")
-    for _ in range(2):
-        _rest(world, server)
-        world.let_time_pass(_UPLOADS_S)
-        server.retain()
-    return audit.look(at_rest=True)
-
-
-def _rest(world: World, server: Server) -> None:
-    """Go on until nothing is left to do, or nothing comes of it."""
-    idle_s = 1.0
-    for _ in range(CALM_PASSES):
-        before = len(world.plays)
-        _pass(world, server, idle_s)
-        if world.at_rest():
-            return
-        # a clock that was set back makes what waits for its time wait longer
-        idle_s = 1.0 if len(world.plays) > before else min(2 * idle_s, LONGEST_IDLE_S)
-
-
-def _pass(world: World, server: Server, idle_s: float) -> None:
-    while server.settle():
-        pass
-    for node in world.nodes_of(server):
-        while server.listen(node) and server.settle():
-            pass
-    while server.collect():
-        pass
-    due = server.tick()
-    end = world.sim.engine.next_end()
-    now = world.sim.clock.seconds()
-    waits = [1.0 if due is None else (due - world.wall.now()).total_seconds()]
-    if end is None:
-        waits = [max(idle_s, *waits)]
-    else:
-        waits.append(end - now)
-    world.let_time_pass(max(0.001, min(waits)))
 
 
 def _where(error: Exception) -> str:

@@ -27,6 +27,8 @@ from tidemill.testing.simulator.server import Server
 
 IMAGE: Final = "d" * 64
 SECRET: Final = "hush-hush-3c9f"  # noqa: S105 - made to be looked for
+VISITOR: Final = "visitor"
+NOTHING: Final = "nothing"
 _JOBS: Final = ("etl", "train", "report", "mail")
 _SUCCEEDED: Final = Selection(states=frozenset({TaskState.SUCCEEDED}))
 
@@ -44,7 +46,6 @@ class Request:
     origin: str = ""
     selection: Selection = FAILED
     answers: set[str] = field(default_factory=set)
-    refused: bool = False
 
     @property
     def request_id(self) -> str:
@@ -68,16 +69,17 @@ class Users:
         self._uploads: list[tuple[str, str]] = []
 
     def settle_in(self, connection: Connection) -> None:
-        """Make the workspaces, and an image that jobs may use from the beginning."""
+        """Make the workspaces, and an image that jobs may use from the beginning. The visitor's has no limits."""
         dice, now = self._dice, self._wall()
-        for name in self._workspaces:
+        for name in (*self._workspaces, VISITOR):
+            quota, cap = dice.choice([1, 2, 3, 8]), dice.choice([None, None, 2, 5])
             connection.execute(
                 insert(schema.workspace).values(
                     name=name,
                     display_name=name,
                     created_at=now,
-                    max_parallel_executions=dice.choice([1, 2, 3, 8]),
-                    max_concurrent_tasks=dice.choice([None, None, 2, 5]),
+                    max_parallel_executions=100 if name == VISITOR else quota,
+                    max_concurrent_tasks=None if name == VISITOR else cap,
                 )
             )
             connection.execute(
@@ -106,6 +108,19 @@ class Users:
         except TidemillError as error:
             return f"{wish.__name__} was refused: {error.error_code}"
 
+    def visit(self, server: Server) -> None:
+        """Somebody without a backlog asks for one small task: how long it waits shows whether turns are fair."""
+        runtime = RuntimeChange(memory_mb=100, timeout_s=900, max_retries=0, max_concurrent_tasks=1)
+        write = self._write(server, VISITOR, "visit", SpecChange(runtime=runtime))
+        now = self._wall()
+        server.parts.database.write(
+            lambda connection: job_writes.create(connection, replace(write, image="job/ready:made"), now=now)
+        )
+        number = len(self.requests) + 1
+        request = Request(number=number, workspace=VISITOR, job="visit", id="", tasks=1, apart=False)
+        self._ask(request)
+        self.send(server, request)
+
     def insist(self, server: Server) -> str:
         """Send again what was not answered, or, out of doubt, what was. Raises Died, TidemillError."""
         if self.unanswered:
@@ -121,8 +136,6 @@ class Users:
         except OutOfSpace:
             raise
         except TidemillError:
-            if not request.answers:
-                request.refused = True
             self._answered(request)
             raise
         request.answers.add(answer)
@@ -220,8 +233,7 @@ class Users:
         chosen = list(ranges.number(runs))
         count = sum(one.count for one in chosen)
         if not count:
-            request.refused = True
-            return "nothing"
+            return NOTHING
         rerun = NewRerun(new=new, origin=found.key, revision=SAME, timeout_s=None, total=count)
         if request.apart:
             written = chosen

@@ -23,6 +23,7 @@ from tidemill.testing.simulator.server import Ground, Server
 from tidemill.testing.simulator.users import Users
 
 DEATH_RATE: Final = 0.06
+TTL_S: Final = 20.0
 _WORKSPACES: Final = ("acme", "beta")
 _ENDS: Final = (
     *[OutcomeKind.SUCCEEDED] * 5,
@@ -46,18 +47,30 @@ class World:
         sim.reset()
         self.wall = Wall(sim.clock)
         self.disk = Disk(self.dice, sim.clock)
+        ttl_s = self.dice.choice([None, TTL_S, TTL_S])
         sim.infos = [
-            replace(NODE, id=NodeId(f"n{number}"), incarnation=f"n{number}-1", slots=self.dice.choice([1, 2, 4]))
+            replace(
+                NODE,
+                id=NodeId(f"n{number}"),
+                incarnation=f"n{number}-1",
+                slots=self.dice.choice([1, 2, 4]),
+                lease_ttl_s=ttl_s,
+            )
             for number in range(1, self.dice.choice([1, 2, 3]) + 1)
         ]
-        sim.engine = FakeEngine(sim.infos, self._play, clock=sim.clock.seconds)
-        self.faults = Faults(self.dice, sim.engine, [info.id for info in sim.infos], self.wall, self.disk)
+        # a node that has leases without end is on the server's machine
+        self.node_clock = sim.clock.seconds if ttl_s else self._wall_seconds
+        sim.engine = FakeEngine(sim.infos, self._play, clock=self.node_clock, steady=sim.clock.seconds)
+        self.faults = Faults(self.dice, sim.engine, self.wall, self.disk, ttl_s)
         self.points = Points(self.dice, DEATH_RATE, die_at)
         self.users = Users(self.dice, _WORKSPACES, self.wall.now)
         sim.database.write(self.users.settle_in)
         self.server: Server | None = None
         self.overtaken = 0
         self._nested = False
+
+    def _wall_seconds(self) -> float:
+        return self.wall.now().timestamp()
 
     def say(self, text: str) -> None:
         self.history.append(f"{self.sim.clock.seconds() - 1_780_000_000:.3f} {text}")
@@ -142,8 +155,9 @@ class World:
         return f"swept: {self.alive().retain()}"
 
     def _time_passes(self) -> str:
-        seconds = self.dice.choice([0.1, 0.5, 1.0, 1.0, 2.0, 5.0, 31.0])
+        seconds = self.dice.choice([0.1, 0.5, 1.0, 1.0, 2.0, 5.0, 15.0, 31.0])
         self.sim.clock.move(seconds)
+        self.faults.heal()
         return f"{seconds:g} s pass"
 
     def _meanwhile(self) -> None:
@@ -190,8 +204,10 @@ class World:
     def _play(self, lease: Lease) -> Play:
         """How an attempt goes. ``plays`` keeps it: what the ledger says must be what happened."""
         attempt = lease.attempt
+        if attempt in self.plays:
+            return self.plays[attempt]  # a launch that came late: its first try is over
         kind = self.dice.choice(_ENDS)
-        seconds = self.dice.choice([0.2, 1.0, 1.0, 3.0, 8.0]) if self.troubled else 0.5
+        seconds = self.dice.choice([0.2, 1.0, 1.0, 1.0, 3.0, 3.0, 8.0, 8.0, 8_000.0]) if self.troubled else 0.5
         result = None
         if kind is OutcomeKind.SUCCEEDED:
             result = json.dumps(str(attempt))
