@@ -76,6 +76,24 @@ def test_the_names_of_paths_are_those_of_the_promise() -> None:
     assert promised <= RESERVED_WORKSPACES
 
 
+def test_the_limits_are_those_of_the_promise_unless_set() -> None:
+    mib = 1 << 20
+    promised = {
+        "max_tasks": 1_000_000,
+        "max_task_bytes": mib,
+        "max_result_bytes": mib,
+        "max_execution_body_bytes": 256 * mib,
+        "max_body_bytes": 4 * mib,
+        "max_upload_bytes": 512 * mib,
+        "max_unpacked_bytes": 4096 * mib,
+        "max_unpacked_entries": 200_000,
+        "kill_grace_s": 10,
+        "plan": "self-hosted",
+    }
+    found = Settings.load({}).model_dump()
+    assert {name: found[name] for name in promised} == promised
+
+
 def test_variables_of_tasks_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_TASK_FILE", "/x")
     monkeypatch.setenv("TIDEMILL_ATTEMPT_ID", "x/0/1")
