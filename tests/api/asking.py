@@ -19,7 +19,7 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, NodeInfo, Outcome, OutcomeKind
-from tidemill.model.outlook import NodeOutlook, Outlook
+from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 from tidemill.model.principal import Role
 from tidemill.secrets import KeyRing
 from tidemill.service import identity
@@ -146,9 +146,13 @@ class Api:
         info = NodeInfo(id=NODE, region="local", memory_mb=memory_mb, slots=64, incarnation="i")
         self.parts.database.write(lambda connection: nodes.seen(connection, [info], now=self.now[0]))
 
-    def looks(self, *infos: NodeInfo, **facts: Any) -> None:
-        """How things look to the scheduler from now on; a keyword per node says what is wrong with it."""
+    def looks(self, *infos: NodeInfo, cleared_for: Waiter | None = None, **facts: Any) -> None:
+        """How things look to the scheduler from now on; a keyword per node says what is wrong with it.
+
+        The first node is ``cleared_for`` somebody.
+        """
         nodes = tuple(NodeOutlook(info=info, trouble=facts.pop(info.id, "")) for info in infos)
+        nodes = tuple(replace(node, cleared_for=cleared_for if node is nodes[0] else None) for node in nodes)
         outlook = Outlook(looked_at=self.now[0], nodes=nodes, **facts)
         self.context = replace(self.context, outlook=lambda: outlook)
 

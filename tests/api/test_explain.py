@@ -8,9 +8,11 @@ from sqlalchemy import Engine, event, update
 
 from tests.api.asking import NODE, STRANGER, Api
 from tests.api.test_access import assert_problem
-from tidemill.model.ids import NodeId
+from tidemill.model.ids import NodeId, OwnerKind
 from tidemill.model.lease import NodeInfo, OutcomeKind
+from tidemill.model.outlook import Waiter
 from tidemill.store.schema import attempt as attempt_table
+from tidemill.store.schema import execution as execution_table
 from tidemill.store.schema import task as task_table
 from tidemill.store.schema import workspace as workspace_table
 
@@ -80,7 +82,7 @@ def test_what_stops_all_claims_is_told(api: Api) -> None:
     ],
 )
 def test_a_platform_without_a_node_that_takes_work_says_so(
-    api: Api, infos: tuple[NodeInfo, ...], facts: dict[str, str], reason: str, word: str
+    api: Api, infos: tuple[NodeInfo, ...], facts: dict[str, Any], reason: str, word: str
 ) -> None:
     execution = started(api, 2)
     api.looks(*infos, **facts)
@@ -169,6 +171,56 @@ def test_things_of_another_workspace_are_never_named(api: Api) -> None:
     assert "holders" not in found
     assert busy not in str(found)
     assert "held by tasks of other workspaces" in found["summary"]
+
+
+def waiter(api: Api, execution: str, index: int | None = None) -> Waiter:
+    return Waiter(kind=OwnerKind.TASK, owner=api.key(execution), index=index)
+
+
+def test_a_node_that_is_kept_clear_says_for_whom(api: Api) -> None:
+    big, execution = started(api, 2, memory=3_000), started(api, 1, job="small", memory=100)
+    api.looks(INFO, cleared_for=waiter(api, big))
+    found = why(api, execution)
+    assert (found["reason"], found["node"], found["holders"]) == ("node_cleared", NODE, [big])
+    assert f"kept clear for {big}," in found["summary"]
+    assert waits(api, big) == waits(api, big, 0) == "its_turn"
+    api.looks(INFO, replace(INFO, id=NodeId("n2"), memory_mb=200), cleared_for=waiter(api, big))
+    assert waits(api, execution) == "its_turn"
+
+
+def test_a_node_that_is_kept_clear_for_another_workspace_does_not_say_for_whom(api: Api) -> None:
+    big, execution = started(api, 1), started(api, 1)
+    cleared_for = waiter(api, big)
+    api.parts.database.write(
+        lambda connection: connection.execute(
+            update(execution_table).where(execution_table.c.id == big).values(workspace="other")
+        )
+    )
+    api.looks(INFO, cleared_for=cleared_for)
+    found = why(api, execution)
+    assert found["reason"] == "node_cleared"
+    assert "something of another workspace" in found["summary"]
+    assert big not in str(found)
+
+
+def test_a_node_that_is_kept_clear_for_a_build_names_its_job(api: Api) -> None:
+    execution = started(api, 1)
+    answer = api.post("/v0/jobs?upload=true", {"metadata": {"name": "built"}, "spec": {}})
+    assert api.upload(answer).status_code == 200
+    api.looks(INFO, cleared_for=Waiter(kind=OwnerKind.BUILD, owner=api.build_key()))
+    assert why(api, execution)["holders"] == ["build/built"]
+
+
+def test_whoever_a_node_is_kept_clear_for_keeps_its_place_under_the_caps(api: Api) -> None:
+    execution = started(api, 3, maxConcurrentTasks=1)
+    api.looks(INFO, replace(INFO, id=NodeId("n2")), cleared_for=waiter(api, execution, 2))
+    found = why(api, execution)
+    assert (found["reason"], found["used"], found["limit"]) == ("execution_tasks", 1, 1)
+    assert "0 tasks of the execution run" in found["summary"]
+    assert "1 place of that kept" in found["summary"]
+    other = started(api, 1)
+    limit(api, max_concurrent_tasks=1)
+    assert waits(api, other) == "workspace_tasks"
 
 
 def test_when_there_is_room_its_turn_comes(api: Api) -> None:

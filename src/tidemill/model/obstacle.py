@@ -5,12 +5,12 @@ it leaves meets one that is real. A test drives both from the same store (tests/
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tidemill.model.ids import AttemptId, NodeId, OwnerKind
-from tidemill.model.outlook import NodeOutlook, Outlook
+from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 
 
 class Why(StrEnum):
@@ -27,6 +27,7 @@ class Why(StrEnum):
     TOO_BIG = "too_big"
     NODE_SLOTS = "node_slots"
     NODE_MEMORY = "node_memory"
+    NODE_CLEARED = "node_cleared"
     NODE_TAKEN_ALONE = "node_taken_alone"
     RUNS_ALONE = "runs_alone"
     ITS_TURN = "its_turn"
@@ -64,23 +65,46 @@ class Occupant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Favoured:
+    """Whoever a node is cleared for: it was overtaken for long. ``of`` is as of an occupant."""
+
+    waiter: Waiter
+    of: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A task that could be given away. ``execution`` is its execution's key."""
+    """A task that could be given away: of the execution with this key the retry at ``index``, or its next new one."""
 
     execution: int
     workspace: str
     memory_mb: int
     parallelism: int
+    index: int | None = None
     alone: bool = False
+
+    @property
+    def waiter(self) -> Waiter:
+        """As the scheduler calls it."""
+        return Waiter(kind=OwnerKind.TASK, owner=self.execution, index=self.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What a claim is checked against. ``live`` are all live attempts, whosever; no ``task_cap`` is no limit."""
+    """What a claim is checked against. ``live`` are all live attempts, whosever; no ``task_cap`` is no limit.
+
+    Whoever of ``favoured`` waits for its node keeps a place under its caps as well.
+    """
 
     outlook: Outlook
     live: Sequence[Occupant]
     task_cap: int | None
+    favoured: Sequence[Favoured] = ()
+
+    def others(self, want: Want) -> list[Favoured]:
+        """The favoured tasks beside this one."""
+        return [one for one in self.favoured if one.waiter.kind is OwnerKind.TASK and one.waiter != want.waiter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +112,7 @@ class Obstacle:
     """Why a claim is impossible: the cap with what it allows and what is used of it, who holds it, and until when.
 
     ``until`` is when enough of ``holders`` have ended at the latest; None where nobody can say. ``message`` is what the
-    scheduler knows in words of its own.
+    scheduler knows in words of its own. ``kept`` of ``used`` are places of whoever is favoured, and do not run.
     """
 
     why: Why
@@ -99,6 +123,8 @@ class Obstacle:
     until: datetime | None = None
     node: NodeId | None = None
     message: str = ""
+    kept: int = 0
+    favoured: Favoured | None = None
 
 
 def obstacle(want: Want, ground: Ground, now: datetime) -> Obstacle | None:
@@ -143,22 +169,27 @@ def _too_big(want: Want, outlook: Outlook) -> Obstacle | None:
 
 def _own_cap(want: Want, ground: Ground) -> Obstacle | None:
     own = [one for one in ground.live if one.attempt.owner == want.execution]
-    return _over(Why.EXECUTION_TASKS, "maxConcurrentTasks", want.parallelism, own, ground.outlook.grace)
+    kept = sum(one.waiter.owner == want.execution for one in ground.others(want))
+    cap = Obstacle(why=Why.EXECUTION_TASKS, cap="maxConcurrentTasks", kept=kept, holders=tuple(own))
+    return _over(cap, want.parallelism, ground.outlook.grace)
 
 
 def _workspace_cap(want: Want, ground: Ground) -> Obstacle | None:
     if ground.task_cap is None:
         return None
     here = [one for one in ground.live if one.attempt.kind is OwnerKind.TASK and one.workspace == want.workspace]
-    return _over(Why.WORKSPACE_TASKS, "workspace.maxConcurrentTasks", ground.task_cap, here, ground.outlook.grace)
+    kept = sum(one.workspace == want.workspace for one in ground.others(want))
+    cap = Obstacle(why=Why.WORKSPACE_TASKS, cap="workspace.maxConcurrentTasks", kept=kept, holders=tuple(here))
+    return _over(cap, ground.task_cap, ground.outlook.grace)
 
 
-def _over(why: Why, cap: str, limit: int, holders: Sequence[Occupant], grace: timedelta) -> Obstacle | None:
-    if len(holders) < limit:
+def _over(cap: Obstacle, limit: int, grace: timedelta) -> Obstacle | None:
+    """The cap, when it is reached."""
+    used = len(cap.holders) + cap.kept
+    if used < limit:
         return None
     # so many must end until one more may begin
-    until = _nth_end(holders, len(holders) - limit + 1, grace)
-    return Obstacle(why=why, cap=cap, limit=limit, used=len(holders), holders=tuple(holders), until=until)
+    return replace(cap, limit=limit, used=used, until=_nth_end(cap.holders, used - limit + 1, grace))
 
 
 def _nth_end(holders: Iterable[Occupant], count: int, grace: timedelta) -> datetime | None:
@@ -184,6 +215,10 @@ class _Room:
     @property
     def closed(self) -> bool:
         return any(one.alone for one in self.here)
+
+    def kept_from(self, want: Want) -> bool:
+        """Whether it is cleared for something else."""
+        return self.node.cleared_for not in {None, want.waiter}
 
     def takes(self, want: Want) -> bool:
         if want.alone and self.here:
@@ -211,7 +246,7 @@ def _no_room(want: Want, ground: Ground) -> Obstacle | None:
         for node in ground.outlook.nodes
         if not node.trouble and node.info.memory_mb >= want.memory_mb
     ]
-    if any(room.takes(want) for room in rooms):
+    if any(room.takes(want) and not room.kept_from(want) for room in rooms):
         return None
     if not rooms:
         # the node that is big enough is one of those in trouble
@@ -219,6 +254,9 @@ def _no_room(want: Want, ground: Ground) -> Obstacle | None:
         return Obstacle(why=Why.NODE_UNAVAILABLE, node=able.id, message=able.trouble)
     room = max(rooms, key=_likeliest(want))
     until = min(filter(None, (each.free_by(want, ground.outlook.grace) for each in rooms)), default=None)
+    if room.takes(want):
+        favoured = next((one for one in ground.favoured if one.waiter == room.node.cleared_for), None)
+        return Obstacle(why=Why.NODE_CLEARED, node=room.node.id, favoured=favoured)
     info, holders = room.node.info, tuple(sorted(room.here, key=lambda one: -one.memory_mb))
     if room.closed:
         alone = tuple(one for one in holders if one.alone)
@@ -232,8 +270,8 @@ def _no_room(want: Want, ground: Ground) -> Obstacle | None:
     return Obstacle(why=why, cap=cap, limit=limit, used=used, node=info.id, holders=holders, until=until)
 
 
-def _likeliest(want: Want) -> Callable[[_Room], tuple[bool, bool, int]]:
+def _likeliest(want: Want) -> Callable[[_Room], tuple[bool, bool, bool, int]]:
     """Orders nodes by how much they lack: what is said of the best of them is what the task waits for."""
     if want.alone:
-        return lambda room: (not room.closed, True, -len(room.here))
-    return lambda room: (not room.closed, room.slots > 0, room.free_mb)
+        return lambda room: (room.takes(want), not room.closed, True, -len(room.here))
+    return lambda room: (room.takes(want), not room.closed, room.slots > 0, room.free_mb)

@@ -7,7 +7,7 @@ from typing import Final, assert_never
 
 from tidemill.model.execution import LOST_ALONE_AFTER, Execution, Failure, Reason, Task
 from tidemill.model.ids import NodeId
-from tidemill.model.obstacle import Ground, Obstacle, Occupant, Want, Why, not_at_work, obstacle
+from tidemill.model.obstacle import Favoured, Ground, Obstacle, Occupant, Want, Why, not_at_work, obstacle
 from tidemill.model.outlook import Outlook
 from tidemill.model.states import EXECUTION_FINAL, ExecutionState, TaskState
 from tidemill.model.wording import (
@@ -17,6 +17,7 @@ from tidemill.model.wording import (
     count,
     end,
     failure,
+    favoured,
     held,
     holders,
     own_tasks,
@@ -50,7 +51,7 @@ class Facts:
 
     ``live`` are all live attempts, whosever. ``waiting`` are the execution's tasks that wait for another try, soonest
     first (a window). ``places`` is how many executions take a place in the workspace, ``place_ids`` the first of them.
-    ``rivals`` is how many other executions could have tasks claimed.
+    ``rivals`` is how many other executions could have tasks claimed. ``favoured`` is whom nodes are cleared for.
     """
 
     outlook: Outlook
@@ -65,6 +66,7 @@ class Facts:
     failures: Sequence[Failure] = ()
     force: bool = False
     image_digest: str = ""
+    favoured: Sequence[Favoured] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,28 +128,29 @@ def explain_task(execution: Execution, one: TaskFacts, facts: Facts, now: dateti
         case TaskState.PENDING:
             if one.waiting is not None and one.waiting.not_before > now:
                 return _retries(f"{name} waits", [one.waiting])
-            want = _want(execution, alone=one.waiting is not None and one.waiting.alone)
-            return _blocked(_Waits(subject=f"{name} waits", want=want, before=one.before), execution, facts, now)
+            wants = [_want(execution, one.waiting)]
+            return _blocked(_Waits(subject=f"{name} waits", wants=wants, before=one.before), execution, facts, now)
         case _:
             return _task_ended(execution, task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waits:
-    """Who waits, in words, and for what. ``before`` tasks of the same execution come first."""
+    """Who waits, in words, and for what: any of ``wants``. ``before`` tasks of the same execution come first."""
 
     subject: str
-    want: Want
+    wants: Sequence[Want]
     before: int = 0
 
 
-def _want(execution: Execution, *, alone: bool) -> Want:
+def _want(execution: Execution, waiting: Waiting | None) -> Want:
     return Want(
         execution=execution.key,
         workspace=execution.workspace,
         memory_mb=execution.memory_mb,
         parallelism=execution.parallelism,
-        alone=alone,
+        index=None if waiting is None else waiting.index,
+        alone=waiting is not None and waiting.alone,
     )
 
 
@@ -175,21 +178,31 @@ def _open(execution: Execution, facts: Facts, now: datetime) -> Explanation:
     due = [one for one in facts.waiting if one.not_before <= now]
     subject = count(pending, "task waits", "tasks wait")
     if unclaimed or due:
-        want = _want(execution, alone=not unclaimed and all(one.alone for one in due))
-        return _blocked(_Waits(subject=subject, want=want), execution, facts, now)
+        wants = [_want(execution, one) for one in [*([None] if unclaimed else []), *due]]
+        return _blocked(_Waits(subject=subject, wants=_kinds(wants, facts)), execution, facts, now)
     if facts.waiting:
         return _retries(subject, facts.waiting)
     return _runs(execution, facts)
 
 
+def _kinds(wants: Sequence[Want], facts: Facts) -> list[Want]:
+    """One of each kind that may be placed when the others are not."""
+    favoured = {one.waiter for one in facts.favoured}
+    kinds = {(want.alone, want.waiter if want.waiter in favoured else None): want for want in reversed(wants)}
+    return sorted(kinds.values(), key=lambda want: want.alone)
+
+
 def _blocked(waits: _Waits, execution: Execution, facts: Facts, now: datetime) -> Explanation:
-    ground = Ground(outlook=facts.outlook, live=facts.live, task_cap=facts.task_cap)
-    found = obstacle(waits.want, ground, now)
-    if found is not None:
+    ground = Ground(outlook=facts.outlook, live=facts.live, task_cap=facts.task_cap, favoured=facts.favoured)
+    obstacles = [obstacle(want, ground, now) for want in waits.wants]
+    found = obstacles[0]
+    if found is not None and all(obstacles):
         own = found.why is Why.EXECUTION_TASKS
         names = own_tasks(execution, found.holders) if own else holders(found.holders, execution)
         others = any(one.workspace != execution.workspace for one in found.holders)
         told = "" if own else held(names, others=others)
+        if found.favoured is not None and found.favoured.workspace == execution.workspace:
+            names = (favoured(found, execution),)
         until = f"; room comes at the latest at {time(found.until)}" if found.until is not None else ""
         reason = because(found, execution, facts.outlook.looked_at)
         return _of(found, f"{waits.subject} because {reason}{told}{until}.", names)

@@ -22,18 +22,30 @@ def because(found: Obstacle, execution: Execution, looked_at: datetime | None) -
         case Why.TOO_BIG:
             return f"it needs {used} MB and the biggest node, {found.node}, has {limit}: it can never run like that"
         case Why.EXECUTION_TASKS:
-            return f"{count(used, 'task', 'tasks')} of the execution run and maxConcurrentTasks is {limit}"
+            runs = count(used - found.kept, "task", "tasks")
+            return f"{runs} of the execution run and maxConcurrentTasks is {limit}{_kept(found)}"
         case Why.WORKSPACE_TASKS:
-            return f"workspace {execution.workspace!r} runs {count(used, 'task', 'tasks')} and may run {limit} at once"
+            runs = count(used - found.kept, "task", "tasks")
+            return f"workspace {execution.workspace!r} runs {runs} and may run {limit} at once{_kept(found)}"
+        case _:
+            return _node(found, execution)
+
+
+def _node(found: Obstacle, execution: Execution) -> str:
+    """What keeps the task from the likeliest node."""
+    limit, used, node = found.limit or 0, found.used or 0, found.node
+    match found.why:
         case Why.NODE_SLOTS:
-            return f"all {limit} slots of node {found.node} are taken"
+            return f"all {limit} slots of node {node} are taken"
         case Why.NODE_MEMORY:
-            return f"it needs {execution.memory_mb} MB and node {found.node} has {limit - used} of {limit} MB left"
+            return f"it needs {execution.memory_mb} MB and node {node} has {limit - used} of {limit} MB left"
+        case Why.NODE_CLEARED:
+            return f"node {node} is kept clear for {favoured(found, execution)}, which others have overtaken for long"
         case Why.NODE_TAKEN_ALONE:
-            return f"a task that was lost before runs alone on node {found.node}"
+            return f"a task that was lost before runs alone on node {node}"
         case _:
             lost = f"it was lost {LOST_ALONE_AFTER} times in a row or more and runs alone now"
-            return f"{lost}, while node {found.node} still runs {used} other{'s' * (used != 1)}"
+            return f"{lost}, while node {node} still runs {used} other{'s' * (used != 1)}"
 
 
 _PLATFORM: Final = frozenset(
@@ -54,6 +66,20 @@ def _platform(found: Obstacle, looked_at: datetime | None) -> str:
             return f"node {found.node} drains: it takes nothing new and is replaced when what it runs has ended"
         case _:
             return f"node {found.node} is given nothing now: {found.message}"
+
+
+def _kept(found: Obstacle) -> str:
+    return f", {count(found.kept, 'place', 'places')} of that kept for what others have overtaken" if found.kept else ""
+
+
+def favoured(found: Obstacle, execution: Execution) -> str:
+    """The id of whoever the node is cleared for; never one of another workspace."""
+    one = found.favoured
+    if one is None or one.workspace != execution.workspace:
+        return "something of another workspace" if one is not None else "something else"
+    if one.waiter.kind is OwnerKind.BUILD:
+        return f"build/{one.of}"
+    return one.of if one.waiter.index is None else f"{one.of}/{one.waiter.index}"
 
 
 def holders(found: Sequence[Occupant], execution: Execution) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Select, bindparam, func, literal, select, tex
 
 from tidemill.model.execution import Execution, Failure, Reason
 from tidemill.model.ids import AttemptId, NodeId, OwnerKind
-from tidemill.model.obstacle import Occupant
+from tidemill.model.obstacle import Favoured, Occupant
 from tidemill.model.outlook import Outlook
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, TaskState
 from tidemill.model.why import Facts, TaskFacts, Waiting
@@ -75,7 +75,7 @@ _OCCUPANTS: Final = (
 def gather(connection: Connection, asked: Question, outlook: Outlook) -> Gathered:
     """Everything there is to say why something waits, or how it ended, in one look.
 
-    Twelve statements at most. Each reads what runs and what is free, never what waits; only the failures of an
+    Fourteen statements at most. Each reads what runs and what is free, never what waits; only the failures of an
     execution that has ended are counted, over an index of nothing else. Raises NotFound, Invalid for several.
     """
     execution = executions.find(connection, asked.workspace, asked.execution, asked.job)
@@ -91,8 +91,13 @@ def gather(connection: Connection, asked: Question, outlook: Outlook) -> Gathere
         case ExecutionState.PENDING | ExecutionState.RUNNING:
             live = occupants(connection)
             room = execution.parallelism - sum(one.attempt.owner == execution.key for one in live)
-            rivals = _rivals(connection, execution)
-            facts = replace(facts, live=live, waiting=_waiting(connection, execution, room), rivals=rivals)
+            facts = replace(
+                facts,
+                live=live,
+                waiting=_waiting(connection, execution, room),
+                rivals=_rivals(connection, execution),
+                favoured=_favoured(connection, outlook),
+            )
         case ExecutionState.CANCELLING:
             facts = replace(facts, live=occupants(connection))
         case _ if task is None and execution.stats.failed:
@@ -100,20 +105,23 @@ def gather(connection: Connection, asked: Question, outlook: Outlook) -> Gathere
     return Gathered(execution=execution, facts=facts, task=task)
 
 
+_FRAME: Final = (
+    select(
+        _EXECUTION.image_digest,
+        _EXECUTION.force,
+        _WORKSPACE.max_parallel_executions,
+        _WORKSPACE.max_concurrent_tasks,
+        live_executions(_WORKSPACE.name).label("places"),
+    )
+    .select_from(schema.execution)
+    .join(schema.workspace, _WORKSPACE.name == _EXECUTION.workspace)
+    .where(_EXECUTION.key == bindparam("the_key"))
+)
+
+
 def _framed(connection: Connection, execution: Execution, outlook: Outlook) -> Facts:
     """One statement, by primary keys and execution_live."""
-    row = connection.execute(
-        select(
-            _EXECUTION.image_digest,
-            _EXECUTION.force,
-            _WORKSPACE.max_parallel_executions,
-            _WORKSPACE.max_concurrent_tasks,
-            live_executions(_WORKSPACE.name).label("places"),
-        )
-        .select_from(schema.execution)
-        .join(schema.workspace, _WORKSPACE.name == _EXECUTION.workspace)
-        .where(_EXECUTION.key == execution.key)
-    ).one()
+    row = connection.execute(_FRAME, {"the_key": execution.key}).one()
     return Facts(
         outlook=outlook,
         image_digest=row.image_digest,
@@ -127,6 +135,28 @@ def _framed(connection: Connection, execution: Execution, outlook: Outlook) -> F
 def occupants(connection: Connection) -> tuple[Occupant, ...]:
     """Every live attempt, whosever: as many as the nodes have slots, at most. One statement, by attempt_live."""
     return tuple(_occupant(row) for row in connection.execute(_OCCUPANTS))
+
+
+def _favoured(connection: Connection, outlook: Outlook) -> tuple[Favoured, ...]:
+    """Whoever nodes are cleared for, but those that exist no more. Two statements at most, by primary keys."""
+    waiters = [node.cleared_for for node in outlook.nodes if node.cleared_for is not None]
+    tasks_of = {waiter.owner for waiter in waiters if waiter.kind is OwnerKind.TASK}
+    builds_of = {waiter.owner for waiter in waiters if waiter.kind is OwnerKind.BUILD}
+    found: dict[tuple[OwnerKind, int], AnyRow] = {}
+    if tasks_of:
+        query = select(_EXECUTION.key, _EXECUTION.id.label("of"), _EXECUTION.workspace)
+        rows = connection.execute(query.where(_EXECUTION.key.in_(tasks_of)))
+        found |= {(OwnerKind.TASK, row.key): row for row in rows}
+    if builds_of:
+        builds = select(_BUILD.key, _JOB.name.label("of"), _BUILD.workspace).join(schema.job, _JOB.key == _BUILD.job)
+        found |= {
+            (OwnerKind.BUILD, row.key): row for row in connection.execute(builds.where(_BUILD.key.in_(builds_of)))
+        }
+    return tuple(
+        Favoured(waiter=waiter, of=row.of, workspace=row.workspace)
+        for waiter in waiters
+        if (row := found.get((waiter.kind, waiter.owner))) is not None
+    )
 
 
 def _place_ids(connection: Connection, workspace: str) -> tuple[str, ...]:
@@ -156,24 +186,21 @@ def _queued_before(connection: Connection, execution: Execution) -> int:
     return connection.scalar(select(func.count()).select_from(older)) or 0
 
 
+_RIVALS: Final = select(func.count()).where(
+    _EXECUTION.workspace.in_(select(_WORKSPACE.name)),
+    _EXECUTION.state.in_([ExecutionState.PENDING.value, ExecutionState.RUNNING.value]),
+    _EXECUTION.completed_at.is_(None),
+    _EXECUTION.key != bindparam("the_key"),
+    (_EXECUTION.next_index < _EXECUTION.total) | (_EXECUTION.waiting > 0),
+)
+
+
 def _rivals(connection: Connection, execution: Execution) -> int:
     """How many other executions, of any workspace, have tasks that could be claimed. One statement, by execution_live.
 
     The quotas of workspaces bound how many there are.
     """
-    more = (_EXECUTION.next_index < _EXECUTION.total) | (_EXECUTION.waiting > 0)
-    return (
-        connection.scalar(
-            select(func.count()).where(
-                _EXECUTION.workspace.in_(select(_WORKSPACE.name)),
-                _EXECUTION.state.in_([ExecutionState.PENDING.value, ExecutionState.RUNNING.value]),
-                _EXECUTION.completed_at.is_(None),
-                _EXECUTION.key != execution.key,
-                more,
-            )
-        )
-        or 0
-    )
+    return connection.scalar(_RIVALS, {"the_key": execution.key}) or 0
 
 
 _WAITING_COLUMNS: Final = (
