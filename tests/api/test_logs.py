@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from tests.api.asking import NODE, Api
 from tests.api.test_access import assert_problem
 from tidemill.model.ids import JobKey
 from tidemill.model.lease import LogBlock, Position
-from tidemill.store import jobs, log_blocks
+from tidemill.store import jobs, log_blocks, nodes
 from tidemill.store.log_blocks import Place
 
 EXECUTIONS = "/v0/jobs/sweep/executions"
@@ -57,10 +58,12 @@ class Output:
         offset = self.api.parts.logfiles.append("x/1.log", data)
         self.api.parts.logfiles.sync()
         place = Place(file="x/1.log", offset=offset, length=len(data))
+        self.api.parts.database.write(lambda connection: self._keep(connection, block, place))
+
+    def _keep(self, connection: Connection, block: LogBlock, place: Place) -> None:
+        after = nodes.read_up_to(connection, NODE).logs
         position = Position(incarnation="i", number=self.blocks)
-        self.api.parts.database.write(
-            lambda connection: log_blocks.append(connection, NODE, [(block, place)], position)
-        )
+        assert log_blocks.append(connection, NODE, [(block, place)], after=after, position=position)
 
 
 @pytest.fixture

@@ -2,13 +2,19 @@
 
 import json
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from tidemill.engine.fake import Fault, Play
+from tidemill.engine.protocol import Engine
 from tidemill.model.errors import EngineUnavailable
+from tidemill.model.ids import NodeId
+from tidemill.model.lease import LogBatch, Position
 from tidemill.scheduler.collect import collect
-from tidemill.store import log_blocks, nodes
+from tidemill.store import log_blocks, nodes, schema
 from tidemill.store.log_blocks import BlockQuery, BlockRow
 from tidemill.testing.sim import NODE, Given, Sim
 
@@ -62,3 +68,50 @@ def test_blocks_that_were_not_committed_are_fetched_again(sim: Sim) -> None:
     assert blocks(sim, key) == []
     assert collect(sim.parts, NODE.id)
     assert texts(sim, blocks(sim, key)) == ["hello"]
+
+
+class Meanwhile:
+    """An engine whose answer to ``logs`` takes so long that something else happens before it is there."""
+
+    def __init__(self, sim: Sim, happens: Callable[[], object]) -> None:
+        self._sim = sim
+        self._happens = happens
+
+    def logs(self, node: NodeId, after: Position, max_bytes: int) -> LogBatch:
+        batch = self._sim.engine.logs(node, after, max_bytes)
+        self._happens()
+        return batch
+
+
+def test_a_server_that_wakes_keeps_no_block_that_another_has_taken(sim: Sim) -> None:
+    sim.scripts.default = Play(output=("hello",))
+    key = sim.submit(Given())
+    sim.tick()
+
+    def other_server() -> None:
+        assert collect(sim.parts, NODE.id)
+        assert not collect(sim.parts, NODE.id)
+
+    asleep = replace(
+        sim.parts, engine=cast("Engine", Meanwhile(sim, other_server))
+    )  # of an engine it is asked for logs alone
+    assert collect(asleep, NODE.id), "it is to look again"
+    assert texts(sim, blocks(sim, key)) == ["hello"]
+    assert sim.database.read(lambda connection: nodes.read_up_to(connection, NODE.id)).logs.number == 1
+    assert not collect(sim.parts, NODE.id)
+
+
+def test_a_server_that_wakes_brings_no_swept_block_back(sim: Sim) -> None:
+    sim.scripts.default = Play(output=("hello",))
+    key = sim.submit(Given())
+    sim.tick()
+
+    def other_server() -> None:
+        assert collect(sim.parts, NODE.id)
+        sim.database.write(lambda connection: connection.execute(schema.log_block.delete()))
+
+    asleep = replace(
+        sim.parts, engine=cast("Engine", Meanwhile(sim, other_server))
+    )  # of an engine it is asked for logs alone
+    assert collect(asleep, NODE.id)
+    assert blocks(sim, key) == []

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from tidemill.store.log_blocks import BlockQuery, BlockRow, Place
 from tidemill.testing.sim import NODE, Sim
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
+READ = Position(incarnation="n1-1", number=7)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def sim(_store: Sim) -> Sim:
             NODE.id,
             [(block(7, 70 + number % 2, number), Place(file="f", offset=number, length=1)) for number in range(6)]
             + [(block(8, 80, 6), Place(file="f", offset=6, length=1))],
-            Position(incarnation="n1-1", number=7),
+            after=Position(),
+            position=READ,
         )
     )
     return _store
@@ -97,7 +100,7 @@ def test_pages_continue_where_the_last_one_ended(sim: Sim) -> None:
 
 def test_the_position_is_committed_with_the_blocks(sim: Sim) -> None:
     read = sim.database.read(lambda connection: nodes.read_up_to(connection, NODE.id))
-    assert read.logs == Position(incarnation="n1-1", number=7)
+    assert read.logs == READ
     assert read.events == Position()
 
 
@@ -105,3 +108,31 @@ def test_blocks_that_are_known_are_told_from_new_ones(sim: Sim) -> None:
     known = sim.database.read(lambda connection: log_blocks.known(connection, NODE.id, ["b1", "b9"]))
     assert known == {"b1"}
     assert sim.database.read(lambda connection: log_blocks.known(connection, NodeId("n2"), ["b1"])) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "after", [replace(READ, number=6), replace(READ, number=8), Position(incarnation="n1-0", number=7)]
+)
+def test_what_was_fetched_from_another_position_is_not_kept(sim: Sim, after: Position) -> None:
+    """Another server has gone on from there, or this one was asleep: the same blocks are kept already, or were."""
+    late = [
+        (block(7, 70, 5), Place(file="g", offset=0, length=1)),
+        (block(7, 70, 9), Place(file="g", offset=1, length=1)),
+    ]
+    sim.database.write(lambda connection: connection.execute(schema.log_block.delete()))  # too old to be kept any more
+    assert not append(sim, late, after, Position(incarnation="n1-1", number=10))
+    assert find(sim, BlockQuery(job=JOB)) == []
+    assert sim.database.read(lambda connection: nodes.read_up_to(connection, NODE.id)).logs == READ
+
+
+def test_what_was_fetched_from_where_the_store_is_is_kept(sim: Sim) -> None:
+    position = Position(incarnation="n1-2", number=1)
+    assert append(sim, [(block(7, 70, 9), Place(file="g", offset=0, length=1))], READ, position)
+    assert find(sim, BlockQuery(job=JOB))[0] == "b9"
+    assert sim.database.read(lambda connection: nodes.read_up_to(connection, NODE.id)).logs == position
+
+
+def append(sim: Sim, blocks: list[tuple[LogBlock, Place]], after: Position, position: Position) -> bool:
+    return sim.database.write(
+        lambda connection: log_blocks.append(connection, NODE.id, blocks, after=after, position=position)
+    )

@@ -33,6 +33,16 @@ def test_a_batch_that_is_taken_back_leaves_no_bytes(files: LogFiles, tmp_path: P
     assert (tmp_path / "logs/2/b.log").read_bytes() == b""
 
 
+def test_what_another_server_has_appended_since_is_not_taken_back(files: LogFiles, tmp_path: Path) -> None:
+    other = LogFiles(tmp_path / "logs")
+    files.append("1/a.log", b"torn")
+    assert other.append("1/a.log", b"kept") == 4
+    other.sync()
+    other.keep()
+    files.undo()
+    assert files.read("1/a.log", 4, 4) == b"kept"
+
+
 def test_a_name_cannot_leave_the_folder(files: LogFiles) -> None:
     with pytest.raises(ValueError, match="no name of a log file"):
         files.append("../outside.log", b"x")

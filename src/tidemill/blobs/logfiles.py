@@ -17,6 +17,7 @@ class LogFiles:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._unsynced: dict[str, int] = {}
         self._began: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
 
     def append(self, name: str, data: bytes) -> int:
         """Add ``data`` to the file ``name``; where it begins there. On disk only after ``sync``. Raises OutOfSpace."""
@@ -27,6 +28,7 @@ class LogFiles:
             view = memoryview(data)
             while view:
                 view = view[os.write(descriptor, view) :]
+                self._ends[name] = os.lseek(descriptor, 0, os.SEEK_CUR)
         except OSError as error:
             raise _plain(name, error) from error
         return offset
@@ -45,12 +47,17 @@ class LogFiles:
     def keep(self) -> None:
         """What was appended is referred to from now on."""
         self._began.clear()
+        self._ends.clear()
 
     def undo(self) -> None:
-        """Take back what was appended since the last ``keep``: tries on a full disk must not leave their bytes."""
+        """Take back what was appended since the last ``keep``: tries on a full disk must not leave their bytes.
+
+        Where another server has appended after it, it stays: nothing refers to it, but to what came after.
+        """
         for name, size in self._began.items():
-            os.truncate(self._path(name), size)
-        self._began.clear()
+            if self._path(name).stat().st_size <= self._ends.get(name, size):
+                os.truncate(self._path(name), size)
+        self.keep()
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         """That piece of the file, shorter if the file is. Raises NotFound."""

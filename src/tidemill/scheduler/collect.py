@@ -66,7 +66,8 @@ class Collector:
 
 
 def collect(parts: Parts, node: NodeId) -> bool:
-    """Fetch one batch of blocks and keep it; False when none waited. The next call acknowledges it.
+    """Fetch one batch of blocks and keep it, unless another server has; False when none waited. The next call
+    acknowledges it.
 
     Raises EngineUnavailable, OutOfSpace.
     """
@@ -74,11 +75,11 @@ def collect(parts: Parts, node: NodeId) -> bool:
     batch = parts.engine.logs(node, position, parts.policy.log_batch_bytes)
     if not batch.blocks:
         return False
-    _keep(parts, node, batch)
+    _keep(parts, node, batch, position)
     return True
 
 
-def _keep(parts: Parts, node: NodeId, batch: LogBatch) -> None:
+def _keep(parts: Parts, node: NodeId, batch: LogBatch, after: Position) -> None:
     ids = [block.block_id for block in batch.blocks]
     kept = set(parts.database.read(lambda connection: log_blocks.known(connection, node, ids)))
     new: list[tuple[LogBlock, Place]] = []
@@ -89,13 +90,19 @@ def _keep(parts: Parts, node: NodeId, batch: LogBatch) -> None:
                 kept.add(block.block_id)
                 new.append((block, _append(parts.logfiles, node, block)))
         parts.logfiles.sync()
-        parts.database.write(
-            lambda connection: log_blocks.append(connection, node, new, position), urgent=True, wakes=False
+        mine = parts.database.write(
+            lambda connection: log_blocks.append(connection, node, new, after=after, position=position),
+            urgent=True,
+            wakes=False,
         )
     except BaseException:
         parts.logfiles.undo()
         raise
-    parts.logfiles.keep()
+    if mine:
+        parts.logfiles.keep()
+    else:
+        # taken by another server while this one was asleep: the next look begins where that one is
+        parts.logfiles.undo()
 
 
 def _append(files: LogFiles, node: NodeId, block: LogBlock) -> Place:

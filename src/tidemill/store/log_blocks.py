@@ -62,15 +62,33 @@ class BlockQuery:
     limit: int = 100
 
 
-def append(connection: Connection, node: NodeId, blocks: Sequence[tuple[LogBlock, Place]], position: Position) -> None:
-    """Keep where blocks lie, and with it how far the node's logs are read. Two statements; no block is kept twice."""
-    if blocks:
-        connection.execute(insert(schema.log_block), [_values(node, block, place) for block, place in blocks])
-    connection.execute(
+def append(
+    connection: Connection,
+    node: NodeId,
+    blocks: Sequence[tuple[LogBlock, Place]],
+    *,
+    after: Position,
+    position: Position,
+) -> bool:
+    """Keep where blocks lie, and with it how far the node's logs are read. Two statements.
+
+    False, and nothing is kept, when the node's logs are not read up to ``after`` (any more), where these were fetched
+    from: another server has taken them meanwhile, and may have swept them since.
+    """
+    moved = connection.execute(
         update(schema.node)
-        .where(schema.node.c.id == node)
+        .where(
+            schema.node.c.id == node,
+            schema.node.c.logs_incarnation == after.incarnation,
+            schema.node.c.logs_after == after.number,
+        )
         .values(logs_incarnation=position.incarnation, logs_after=position.number)
     )
+    if moved.rowcount == 0:
+        return False
+    if blocks:
+        connection.execute(insert(schema.log_block), [_values(node, block, place) for block, place in blocks])
+    return True
 
 
 def known(connection: Connection, node: NodeId, block_ids: Sequence[str]) -> frozenset[str]:
