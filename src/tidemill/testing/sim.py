@@ -119,7 +119,7 @@ class Sim:
         self.engine = FakeEngine(infos, script or self.scripts, clock=self.clock.seconds)
         self.blobs = Blobs(folder / "blobs")
         self.logfiles = LogFiles(folder / "logs")
-        self.policy = SchedulerPolicy(task_url="http://sim/v0", run_url="http://sim")
+        self.policy = self._first_policy = SchedulerPolicy(task_url="http://sim/v0", run_url="http://sim")
         self.keyring = KeyRing.generate()
         self._random = random.Random(seed)  # noqa: S311 - a test's dice, thrown the same way each time
         self._keys = 1_000
@@ -138,7 +138,7 @@ class Sim:
         """Everything from the beginning, in the same file: far quicker than another one."""
         self.database.write(_empty)
         self.clock.now, self.clock.behind_s = BEGINNING, 0.0
-        self.infos = self._first_infos
+        self.infos, self.policy = self._first_infos, self._first_policy
         self.scripts = Scripts()
         self.engine = FakeEngine(self.infos, script or self.scripts, clock=self.clock.seconds)
         self.parts, self.ticker = self._begin()
@@ -242,9 +242,8 @@ class Sim:
 
     def tick(self) -> datetime:
         """One pass of the scheduler over all nodes that answer."""
-        for info in self.infos:
-            if info.id in self.ticker.nodes:
-                self._try(lambda node=info.id: self.hear(node))  # type: ignore[misc]  # bound to this turn
+        for node in self.ticker.nodes:
+            self._try(lambda node=node: self.hear(node))  # type: ignore[misc]  # bound to this turn
         return self.ticker.tick(self.clock.now)
 
     def run(self, *, passes: int = 1_000) -> None:
