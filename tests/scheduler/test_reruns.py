@@ -14,7 +14,7 @@ from tidemill.model.rerun import NOT_SUCCEEDED, Selection, merged
 from tidemill.model.states import ExecutionState, TaskState
 from tidemill.scheduler.leases import LeaseMaker
 from tidemill.scheduler.retain import retain
-from tidemill.store import executions, ledger_claim, ranges, reruns, results, schema, tasks
+from tidemill.store import executions, ledger_claim, ranges, reruns, results, schema, task_pages, tasks
 from tidemill.store.ledger_claim import TaskClaim
 from tidemill.store.ranges import Range
 from tidemill.testing.sim import NODE, Given, Sim
@@ -42,11 +42,11 @@ def pages(sim: Sim, key: ExecutionKey, *, descending: bool = False, limit: int =
     """Indices as a client that pages through the tasks sees them."""
     found: list[int] = []
     while True:
-        page = tasks.TaskPage(descending=descending, after=found[-1] if found else None, limit=limit)
+        page = task_pages.TaskPage(descending=descending, after=found[-1] if found else None, limit=limit)
 
-        def read(page: tasks.TaskPage = page) -> list[Task]:
+        def read(page: task_pages.TaskPage = page) -> list[Task]:
             return sim.database.read(
-                lambda connection: tasks.find_page(connection, executions.find_by_key(connection, key), page)
+                lambda connection: task_pages.find_page(connection, executions.find_by_key(connection, key), page)
             )
 
         more = [task.index for task in read()]
@@ -293,7 +293,7 @@ def _statements(sim: Sim, key: ExecutionKey) -> list[tuple[str, Any]]:
             claims = [TaskClaim(execution=key, node=NODE.id, count=1)]
             ledger_claim.claim(connection, claims, term=sim.ticker.term, now=sim.clock.now)
             found_now = executions.find_by_key(connection, key)
-            tasks.find_page(connection, found_now, tasks.TaskPage(after=1, limit=50))
+            task_pages.find_page(connection, found_now, task_pages.TaskPage(after=1, limit=50))
             results.read_chain(connection, found_now.chain, 0)
         finally:
             event.remove(connection, "before_cursor_execute", note)

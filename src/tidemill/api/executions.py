@@ -20,9 +20,9 @@ from tidemill.api.wire_executions import (
 from tidemill.api.wire_reruns import rerun_request
 from tidemill.model.execution import Task
 from tidemill.service import executions, reruns
-from tidemill.service.executions import Shown
 from tidemill.store.executions import Created, ExecutionOrder, ExecutionPage, History
-from tidemill.store.tasks import TaskPage
+from tidemill.store.shown import Shown
+from tidemill.store.task_pages import TaskPage
 
 router = APIRouter()
 
@@ -80,7 +80,6 @@ async def rerun_execution(call: Asked, name: str, execution: str) -> Response:
 @router.get("/v0/jobs/{name}/executions/{execution}/tasks")
 async def list_tasks(call: Asked, name: str, execution: str) -> Response:
     query = list_query(call, f"jobs/{name}/executions/{execution}/tasks", _TASKS)
-    found = await call.run(partial(executions.find, call.parts, call.principal, name, execution))
     # tasks are listed by index; the default sort is that of all lists, and is no wish to turn them round
     descending = call.request.query_params.get("sort", "").endswith(":desc")
     wanted = TaskPage(
@@ -90,11 +89,11 @@ async def list_tasks(call: Asked, name: str, execution: str) -> Response:
         states=parse_task_states(query.status),
         limit=query.limit + 1,
     )
-    tasks = await call.run(partial(executions.find_tasks, call.parts, found, wanted))
-    shown, cursor = page(call, query, tasks, _task_position)
+    found = await call.run(partial(executions.find_tasks, call.parts, call.principal, name, execution, wanted))
+    shown, cursor = page(call, query, found.tasks, _task_position)
     # this list is younger than the bare shape of lists: it has pages in every version
-    items = tasks_view(found, shown)
-    return json_answer(as_page(items, cursor, found.stats.total))
+    items = tasks_view(found.execution, shown)
+    return json_answer(as_page(items, cursor, found.execution.stats.total))
 
 
 @router.get("/v0/jobs/{name}/executions/{execution}/tasks/{index}")

@@ -11,10 +11,11 @@ from tidemill.api.wire import Body, Json, Text, json_fault, parse_json, present,
 from tidemill.model.errors import Invalid, NotFound
 from tidemill.model.execution import Attempt, Execution, Task
 from tidemill.model.states import TaskState
-from tidemill.service.executions import ONE_TASK, ExecutionRequest, Shown, TaskShown
+from tidemill.service.executions import ONE_TASK, ExecutionRequest, TaskShown
 from tidemill.store.executions import Created
 from tidemill.store.results import Ended
-from tidemill.store.tasks import NAME_PREFIX
+from tidemill.store.shown import Shown
+from tidemill.store.task_names import NAME_PREFIX
 
 _MAX_REST_BYTES: Final = 4 << 20
 _TEXT_CHUNK: Final = 1 << 20

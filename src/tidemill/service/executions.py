@@ -5,7 +5,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -24,11 +24,12 @@ from tidemill.model.ids import (
 from tidemill.model.principal import Principal
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
-from tidemill.store import attempts, executions, inputs, ledger, reruns, results, tasks
+from tidemill.store import attempts, executions, inputs, ledger, reruns, results, shown, tasks
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.results import ResultPage
-from tidemill.store.tasks import TaskPage
+from tidemill.store.shown import Shown
+from tidemill.store.task_pages import TaskPage
 
 TASKS_SHOWN: Final = 1_000
 TASKS_SHOWN_IN_LISTS: Final = 100
@@ -58,15 +59,6 @@ class ExecutionRequest:
     idempotency_key: str = ""
     allow_queue: bool = True
     extra: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """An execution and the first of its tasks; asked for alone, also the ids of its first 20 reruns."""
-
-    execution: Execution
-    tasks: Sequence[Task]
-    reruns: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +103,17 @@ def find(parts: Parts, principal: Principal, job: str | None, execution: str) ->
 
 
 def get(parts: Parts, principal: Principal, job: str | None, execution: str) -> Shown:
-    """An execution with its first 1,000 tasks. Seven statements at most. Raises NotFound, Invalid for several."""
-    shown = _shown(parts, [find(parts, principal, job, execution)], TASKS_SHOWN)[0]
-    found = parts.database.read(lambda connection: reruns.find_ids(connection, shown.execution, RERUNS_SHOWN))
-    return replace(shown, reruns=found)
+    """An execution with its first 1,000 tasks and 20 reruns. See ``store.shown.find``."""
+    return parts.database.read(
+        lambda connection: shown.find(
+            connection, principal.workspace, execution, job, tasks_shown=TASKS_SHOWN, reruns_shown=RERUNS_SHOWN
+        )
+    )
 
 
 def find_page(parts: Parts, page: ExecutionPage) -> list[Shown]:
-    """Executions of a job with their first 100 tasks each. Two statements."""
-    found = parts.database.read(lambda connection: executions.find_page(connection, page))
-    return _shown(parts, found, TASKS_SHOWN_IN_LISTS)
+    """Executions of a job with their first 100 tasks each. See ``store.shown.find_page``."""
+    return parts.database.read(lambda connection: shown.find_page(connection, page, tasks_shown=TASKS_SHOWN_IN_LISTS))
 
 
 def history(parts: Parts, principal: Principal, job: str) -> History:
@@ -128,9 +121,11 @@ def history(parts: Parts, principal: Principal, job: str) -> History:
     return parts.database.read(lambda connection: executions.history(connection, principal.workspace, job))
 
 
-def find_tasks(parts: Parts, execution: Execution, page: TaskPage) -> list[Task]:
-    """A page of tasks. See ``store.tasks.find_page``."""
-    return parts.database.read(lambda connection: tasks.find_page(connection, execution, page))
+def find_tasks(parts: Parts, principal: Principal, job: str, execution: str, page: TaskPage) -> Shown:
+    """An execution with a page of its tasks. See ``store.shown.find_tasks``."""
+    return parts.database.read(
+        lambda connection: shown.find_tasks(connection, principal.workspace, execution, job, page)
+    )
 
 
 def get_task(parts: Parts, principal: Principal, job: str | None, execution: str, index: int) -> TaskShown:
@@ -174,13 +169,6 @@ def cancel(parts: Parts, principal: Principal, job: str, execution: str, *, forc
     found = find(parts, principal, job, execution)
     parts.database.write(lambda connection: ledger.cancel_execution(connection, found.key, force=force, now=now))
     return get(parts, principal, job, found.id)
-
-
-def _shown(parts: Parts, found: Sequence[Execution], count: int) -> list[Shown]:
-    if not found:
-        return []
-    by_key = parts.database.read(lambda connection: tasks.first_tasks(connection, found, count))
-    return [Shown(execution=execution, tasks=by_key[execution.key]) for execution in found]
 
 
 def _checked(request: ExecutionRequest, limits: Limits) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, cast, delete, exists, func, insert, literal, select
+from sqlalchemy import ColumnElement, Connection, Integer, cast, delete, exists, func, insert, literal, select, true
 
 from tidemill.model.execution import Execution
 from tidemill.model.ids import ExecutionKey
@@ -15,6 +15,7 @@ from tidemill.store import schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, THIRD, pairs
 
 _RANGE: Final = schema.task_range.c
+_RANGES_READ: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,59 @@ def indices(connection: Connection, execution: Execution, low: int, high: int) -
     return by_position(connection, {execution.key: (low, high)})[execution.key]
 
 
+def within(
+    connection: Connection, execution: ExecutionKey, spans: Sequence[range], *, descending: bool
+) -> tuple[list[range], list[range]]:
+    """The indices that a rerun has within ``spans``, which come in order, with ``descending`` from the highest down.
+
+    They come in the same order, as far as the first 1,000 ranges tell; the second value is what is left of ``spans``,
+    to be asked for next. One statement, by task_range_index.
+    """
+    one = len(spans) == 1
+    # of a single span the index has the ranges in order; of several they are few enough to be sorted
+    owner: ColumnElement[int]
+    low: ColumnElement[int]
+    high: ColumnElement[int]
+    if one:
+        owner, low, high = literal(int(execution)), literal(spans[0].start), literal(spans[0].stop)
+    else:
+        owner, low, high = FIRST, SECOND, THIRD
+    keys = (_RANGE.first_index.desc(), low.desc()) if descending else (_RANGE.first_index, low)
+    query = (
+        select(_RANGE.first_index, _RANGE.count.label("size"), low.label("low"), high.label("high"))
+        .where(
+            _RANGE.execution == owner,
+            _RANGE.first_index >= _last_before(owner, _RANGE.first_index, low),
+            _RANGE.first_index < high,
+            _RANGE.first_index + _RANGE.count > low,
+        )
+        .order_by(*keys[: 1 if one else 2])
+        .limit(_RANGES_READ)
+    )
+    query = query.select_from(schema.task_range) if one else query.select_from(PAIRS).join(schema.task_range, true())
+    rows = connection.execute(
+        query, {} if one else {"pairs": pairs((execution, span.start, span.stop) for span in spans)}
+    )
+    found = [range(max(row.first_index, row.low), min(row.first_index + row.size, row.high)) for row in rows]
+    if len(found) < _RANGES_READ:
+        return found, []
+    seen = found[-1]
+    if descending:
+        return found, [range(span.start, min(span.stop, seen.start)) for span in spans if span.start < seen.start]
+    return found, [range(max(span.start, seen.stop), span.stop) for span in spans if span.stop > seen.stop]
+
+
+def end(connection: Connection, execution: Execution) -> int:
+    """One more than the highest index of a rerun's tasks. One statement, by task_range_index."""
+    row = connection.execute(
+        select(_RANGE.first_index, _RANGE.count.label("size"))
+        .where(_RANGE.execution == execution.key)
+        .order_by(_RANGE.first_index.desc())
+        .limit(1)
+    ).one()
+    return int(row.first_index + row.size)
+
+
 def position(connection: Connection, execution: Execution, index: int) -> int:
     """How many tasks of an execution have an index below ``index``. One statement at most, by task_range_index."""
     if execution.origin is None:
@@ -123,21 +177,12 @@ def _around(
     """Ranges that reach into spans of positions or of indices, and at most one before each that does not."""
     if not spans:
         return []
-    inner = schema.task_range.alias("before")
-    before = (
-        select(func.max(inner.c[column.key]))  # type: ignore[index]  # a column of the table has a key
-        .where(inner.c.execution == FIRST, inner.c[column.key] <= SECOND)  # type: ignore[index]
-        .correlate(PAIRS)
-        .scalar_subquery()
-    )
     rows = connection.execute(
         select(_RANGE.execution, _RANGE.first_position, _RANGE.first_index, _RANGE.count.label("size"))
         .select_from(PAIRS)
         .join(
             schema.task_range,
-            (_RANGE.execution == FIRST)
-            & (column >= func.coalesce(before, cast(literal(0), Integer)))
-            & (column < THIRD),
+            (_RANGE.execution == FIRST) & (column >= _last_before(FIRST, column, SECOND)) & (column < THIRD),
         )
         .order_by(_RANGE.execution, column),
         {"pairs": pairs((key, low, high) for key, (low, high) in spans.items())},
@@ -146,3 +191,17 @@ def _around(
         (row.execution, Range(first_position=row.first_position, first_index=row.first_index, count=row.size))
         for row in rows
     ]
+
+
+def _last_before(
+    execution: ColumnElement[int], column: ColumnElement[int], value: ColumnElement[int]
+) -> ColumnElement[int]:
+    """The highest first position or first index of an execution's ranges that is not above ``value``, else 0."""
+    inner = schema.task_range.alias("before")
+    before = (
+        select(func.max(inner.c[column.key]))  # type: ignore[index]  # a column of the table has a key
+        .where(inner.c.execution == execution, inner.c[column.key] <= value)  # type: ignore[index]
+        .correlate(PAIRS)
+        .scalar_subquery()
+    )
+    return func.coalesce(before, cast(literal(0), Integer))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from tidemill.model.execution import Execution, Task
 from tidemill.model.ids import ExecutionKey
-from tidemill.model.states import TASK_FINAL, TaskState
+from tidemill.model.states import TASK_FINAL, TaskState, rowless_state
 from tidemill.store import executions, ranges, schema, tasks
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 
@@ -49,6 +49,11 @@ def read_page(connection: Connection, key: ExecutionKey, first: int, *, stop_at_
     keys.
     """
     execution = executions.find_by_key(connection, key)
+    if first >= execution.next_index and rowless_state(execution.state) is TaskState.PENDING:
+        # none of what is left has begun, be it a million
+        return ResultPage(
+            ended=(), next_position=first if stop_at_open else execution.stats.total, stopped=stop_at_open
+        )
     looked_at = tasks.tasks_at(connection, execution, first, first + PAGE_TASKS)
     stopped = False
     if stop_at_open:

@@ -317,6 +317,7 @@ task = Table(
     Column("ended_at", Instant),
     Column("updated_at", Instant, nullable=False),
     _state(TaskState, "task_state"),
+    Index("task_state", "execution", "state", "idx"),  # a page of those that failed, say
     # led by the execution: what a cancelled one leaves pending is never looked at again
     Index(
         "task_waiting",

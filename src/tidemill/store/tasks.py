@@ -1,7 +1,6 @@
 """Tasks of an execution as they are read: those with rows, and those that need none yet."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -13,8 +12,6 @@ from tidemill.model.states import TaskState, rowless_state
 from tidemill.store import ranges, schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.schema import AnyRow
-
-NAME_PREFIX: Final = "task-"
 
 _TASK: Final = schema.task.c
 _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
@@ -32,39 +29,6 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _TASK.ended_at,
     _TASK.updated_at,
 )
-_BATCH: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskPage:
-    """Which tasks of an execution, by index. ``after`` is the last index seen, exclusive; None at the beginning.
-
-    ``text`` is a part of the name ``task-INDEX``, in lower case; empty for no filter. Empty ``states``: all.
-    """
-
-    descending: bool = False
-    after: int | None = None
-    text: str = ""
-    states: frozenset[TaskState] = frozenset()
-    limit: int = 50
-
-
-def find_page(connection: Connection, execution: Execution, page: TaskPage) -> list[Task]:
-    """Up to ``page.limit`` tasks in the order of their index. One statement per 1,000 rows looked at, by primary key.
-
-    Without filters that is one; a rerun takes one more each, and one to begin. With filters it may walk the whole
-    execution: bounded by its million tasks.
-    """
-    found: list[Task] = []
-    after = None
-    if page.after is not None:
-        # the first position behind the cursor in the page's order, seen from the side that it came from
-        after = ranges.position(connection, execution, page.after + (not page.descending))
-    for positions in _spans(execution.stats.total, page, after):
-        found.extend(_filtered(connection, execution, page, positions))
-        if len(found) >= page.limit:
-            break
-    return found[: page.limit]
 
 
 def first_tasks(connection: Connection, executions: Sequence[Execution], count: int) -> dict[ExecutionKey, list[Task]]:
@@ -108,6 +72,16 @@ def tasks_at(connection: Connection, execution: Execution, low: int, high: int) 
     return tasks_of(connection, execution, ranges.indices(connection, execution, low, high))
 
 
+def tasks_among(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
+    """The tasks at ``indices``, wherever they are, in this order. One statement, by primary key."""
+    rows = connection.execute(
+        select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND)),
+        {"pairs": pairs((execution.key, index) for index in indices)},
+    )
+    by_index = {row.idx: row for row in rows}
+    return [_task(execution, index, by_index.get(index)) for index in indices]
+
+
 def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
     """The tasks at neighbouring ``indices`` of an execution, in order. One statement, by primary key."""
     if not indices:
@@ -119,32 +93,6 @@ def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int
     )
     by_index = {row.idx: row for row in rows}
     return [_task(execution, index, by_index.get(index)) for index in indices]
-
-
-def _spans(total: int, page: TaskPage, after: int | None) -> Iterator[range]:
-    """Positions in ascending pieces, the pieces in the page's order; from ``after`` on, or descending below it."""
-    size = _BATCH if page.states or page.text else page.limit
-    if page.descending:
-        high = total if after is None else after
-        while high > 0:
-            yield range(max(high - size, 0), high)
-            high -= size
-    else:
-        low = after or 0
-        while low < total:
-            yield range(low, min(low + size, total))
-            low += size
-
-
-def _filtered(connection: Connection, execution: Execution, page: TaskPage, positions: range) -> Iterable[Task]:
-    # past the last row nothing needs to be read, and all are in the same state
-    if positions.start >= execution.next_index and page.states and rowless_state(execution.state) not in page.states:
-        return []
-    indices = ranges.indices(connection, execution, positions.start, positions.stop)
-    if page.text:
-        indices = [index for index in indices if page.text in f"{NAME_PREFIX}{index}"]
-    found = [task for task in tasks_of(connection, execution, indices) if not page.states or task.state in page.states]
-    return reversed(found) if page.descending else found
 
 
 def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:

@@ -1,4 +1,4 @@
-"""reruns, retry policies, retention, leases with a time to live"""
+"""reruns, retry policies, retention, leases with a time to live, pages of tasks by state"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,3 +37,4 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'failed'"),
         postgresql_where=sa.text("state = 'failed'"),
     )
+    op.create_index("task_state", "task", ["execution", "state", "idx"])
