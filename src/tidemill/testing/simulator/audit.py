@@ -59,7 +59,7 @@ class Audit:
         self._ends: dict[object, object] = {}
         self._waits: dict[tuple[int, int, int], datetime] = {}
         self._before_calm: set[AttemptId] = set()
-        self._before_well: set[AttemptId] | None = None
+        self._ended_before: set[AttemptId] | None = None
 
     def look(self, *, well: bool = False, at_rest: bool = False) -> list[str]:
         """What is broken now.
@@ -68,7 +68,7 @@ class Audit:
         be left to do, or to run, either.
         """
         rows = self._read(lambda connection: _read(connection, at_rest=at_rest))
-        found = list(rows.broken)
+        found = [*rows.broken, *self.glance()]
         mine = (self._fixed, self._waited, self._answered, self._results, self._starts)
         for rule in (_caps, _stats, _verdicts, _unique, *mine):
             found += rule(rows)
@@ -80,6 +80,17 @@ class Audit:
             found += self._told()
             found += self._logged(rows)
         return found
+
+    def glance(self) -> list[str]:
+        """What shows without a look at the store. I9: no task runs twice at once."""
+        # a frozen node sees to nothing; what has expired there is killed when it wakes
+        running = Counter(
+            (attempt.kind, attempt.owner, attempt.index)
+            for node in self._engine.members()
+            if node not in self._faults.frozen
+            for attempt in self._engine.running(node)
+        )
+        return [f"I9: {times} attempts of {task} run at once" for task, times in running.items() if times > 1]
 
     def calm_begins(self) -> None:
         """What began up to now did so in trouble. Times would not tell: clocks have been set back."""
@@ -144,20 +155,10 @@ class Audit:
                 yield f"I3: {attempt} is {row.outcome}, and went as {play and play.kind}"
 
     def _starts(self, rows: Rows) -> Iterator[str]:
-        """I9: only what is on record starts, and no task runs twice at once."""
+        """I9: only what is on record starts, and once."""
         recorded = rows.names()
         for attempt in sorted(self._plays.keys() - recorded.keys()):
             yield f"I9: {attempt} was started and is not on record"
-        # a frozen node sees to nothing; what has expired there is killed when it wakes
-        running = Counter(
-            (attempt.kind, attempt.owner, attempt.index)
-            for node in self._engine.members()
-            if node not in self._faults.frozen
-            for attempt in self._engine.running(node)
-        )
-        for (kind, owner, index), times in running.items():
-            if times > 1:
-                yield f"I9: {times} attempts of {kind}/{owner}/{index} run at once"
         for attempt, times in self._engine.starts().items():
             # only a launch that comes once more, after its attempt has ended, may start it again
             if times > 1 and not self._faults.launches_late:
@@ -174,10 +175,10 @@ class Audit:
         for row in rows.executions.values():
             if row.state == ExecutionState.CANCELLING and row.force:
                 yield f"I1: execution {row.key} is still being cancelled by force"
-        if self._before_well is None:
-            self._before_well = set(rows.names())
+        if self._ended_before is None:
+            self._ended_before = set(rows.names()) - live
         for attempt, row in rows.names().items():
-            if row.outcome == OutcomeKind.LOST and attempt not in self._before_well:
+            if row.outcome == OutcomeKind.LOST and attempt not in self._ended_before:
                 yield f"I4: {attempt} was lost on a node that is well"
 
     def _logged(self, rows: Rows) -> Iterator[str]:

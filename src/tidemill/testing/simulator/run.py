@@ -80,7 +80,8 @@ def _trouble(world: World, audit: Audit) -> list[str]:
     world.points.armed = True
     for number in range(STEPS):
         world.step()
-        if number % LOOK_EVERY == LOOK_EVERY - 1 and (broken := audit.look()):
+        broken = audit.look() if number % LOOK_EVERY == LOOK_EVERY - 1 else audit.glance()
+        if broken:
             return broken
     return []
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from tidemill.model.errors import OutOfSpace, TidemillError
 from tidemill.model.ids import BuildKey, ExecutionKey, InputSetKey, JobKey, oldest_key
@@ -242,16 +242,18 @@ class Users:
         return database.write(lambda connection: reruns.create(connection, rerun, chosen, now=now)).id
 
     def _cancel(self, server: Server) -> str:
-        sent = [request for request in self.requests if request.answers]
-        if not sent:
+        """Mostly of what has not ended, as a user would choose from a list."""
+        now, database, execution = self._wall(), server.parts.database, schema.execution.c
+        query = select(execution.key).order_by(execution.key)
+        if self._dice.random() < 0.8:
+            query = query.where(execution.completed_at.is_(None))
+        keys = database.read(lambda connection: connection.scalars(query).all())
+        if not keys:
             return "nothing to cancel"
-        request, force = self._dice.choice(sent[-8:]), self._dice.random() < 0.5
-        now, database = self._wall(), server.parts.database
-        name = min(request.answers)
-        found = database.read(lambda connection: executions.find(connection, request.workspace, name, request.job))
-        state = database.write(lambda connection: ledger.cancel_execution(connection, found.key, force=force, now=now))
-        self.cancelled.add(found.key)
-        return f"{name} is {state} by {'force' if force else 'wish'}"
+        key, force = ExecutionKey(self._dice.choice(keys)), self._dice.random() < 0.6
+        state = database.write(lambda connection: ledger.cancel_execution(connection, key, force=force, now=now))
+        self.cancelled.add(key)
+        return f"{key} is {state} by {'force' if force else 'wish'}"
 
     def _have_job(self, server: Server, workspace: str, name: str) -> None:
         """Deploy the job unless it is there: of an image that is ready."""

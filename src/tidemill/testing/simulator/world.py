@@ -172,7 +172,7 @@ class World:
                 self.dice.choice([self._another_user, self._another_fault, self._a_moment])()
             finally:
                 self._nested = False
-        elif luck < 0.034:
+        elif luck < 0.04:
             self._nested = True
             try:
                 self._overtake()
