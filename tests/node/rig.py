@@ -35,7 +35,7 @@ def alive(pid: int) -> bool:
     """Whether process ``pid`` exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it has ended between open and read
         return False
 
 

@@ -186,6 +186,8 @@ def test_a_launch_counts_like_a_renewal(far: Sim, fault: Fault) -> None:
     (other,) = set(far.engine.members()) - {where(far)}
     far.engine.mend(other)
     given_up_after(far)
+    live(far, 10.0)
+    assert where(far) == other
     ended_well(far, key, lost=1)
 
 

@@ -286,7 +286,8 @@ class Spawner:
         if self._leaving:
             left = {pid for pid in self._leaving if _has_left(pid)}
             self._launchers -= left
-            self._leaving = [pid for pid in self._leaving if pid not in left]
+            # in place: processes that are to close were given this very list
+            self._leaving[:] = [pid for pid in self._leaving if pid not in left]
 
     def sweep(self) -> None:
         """Kill what a launcher that was killed has left: children of ours that are no launchers.
