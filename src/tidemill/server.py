@@ -286,6 +286,7 @@ def _policy(settings: Settings, local_url: str) -> SchedulerPolicy:
         run_url=task_url.removesuffix("/v0"),
         region=settings.region,
         grace_s=settings.kill_grace_s,
+        retention_days=settings.retention_days,
         result_max_bytes=settings.max_result_bytes,
         log_max_bytes=settings.max_attempt_log_bytes,
         unpacked_max_bytes=settings.max_unpacked_bytes,

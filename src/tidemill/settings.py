@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     kill_grace_s: Annotated[float, Field(ge=0)] = Field(
         default=10.0, description="Seconds between SIGTERM and SIGKILL of a task that is to end."
     )
+    retention_days: Annotated[float, Field(ge=0.01)] = Field(
+        default=30.0, description="Days for which executions that have ended, their results and their logs are kept."
+    )
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=1_000_000, description="Most tasks of one execution."
     )

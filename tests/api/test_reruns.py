@@ -252,8 +252,11 @@ class TestAgain:
         answer = rerun(api, origin, {"allowQueue": False}, headers=headers)
         assert api.get(f"{PATH}/{answer.json()['executionId']}").json()["stats"]["total"] == 4_500
         oldest = oldest_key(int(api.now[0].timestamp() * 1000) + 1)
-        for _ in range(6):
-            api.parts.database.write(lambda connection: ranges.sweep(connection, oldest, 1_000))
+        half = api.parts.database.read(lambda connection: ranges.find_unmade(connection, 0, oldest))
+        assert half is not None
+        drop = partial(ranges.drop_unmade, execution=half, limit=1_000)
+        assert [api.parts.database.write(drop) for _ in range(6)] == [1_000, 1_000, 1_000, 1_000, 500, 0]
+        assert api.parts.database.read(lambda connection: ranges.find_unmade(connection, 0, oldest)) is None
         assert counted(api)[2] == before[2] + 4_500
         kept = row(api, answer.json()["executionId"]).key
         left = select(func.count()).select_from(task_range).where(task_range.c.execution == kept)

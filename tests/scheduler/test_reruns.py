@@ -13,7 +13,6 @@ from tidemill.model.lease import OutcomeKind, TaskLease
 from tidemill.model.rerun import NOT_SUCCEEDED, Selection, merged
 from tidemill.model.states import ExecutionState, TaskState
 from tidemill.scheduler.leases import LeaseMaker
-from tidemill.scheduler.retain import retain
 from tidemill.store import executions, ledger_claim, ranges, reruns, results, schema, task_pages, tasks
 from tidemill.store.ledger_claim import TaskClaim
 from tidemill.store.ranges import Range
@@ -239,13 +238,12 @@ def test_ranges_of_an_execution_that_was_never_made_go_after_an_hour(sim: Sim) -
 
     assert sim.violations() == []
     sim.move(3_590)
-    retain(sim.database, sim.policy, sim.clock.now)
+    sim.sweep()
     assert left() == {kept: 2, half: 1_500}
     sim.move(20)
-    retain(sim.database, sim.policy, sim.clock.now)
+    sim.sweep(units=2)
     assert left() == {kept: 2, half: 500}
-    retain(sim.database, sim.policy, sim.clock.now)
-    retain(sim.database, sim.policy, sim.clock.now)
+    sim.sweep()
     assert left() == {kept: 2}
 
 

@@ -73,6 +73,14 @@ BREAKS = [
     ("I9: a live attempt of a task", "UPDATE task SET attempt = 2 WHERE idx = 2"),
     ("I9: a live attempt of a task", "UPDATE attempt SET ended_at = NULL WHERE idx = 1"),
     ("I9: a running task has", "UPDATE attempt SET ended_at = 1 WHERE idx = 2"),
+    ("I1: what was accepted has", "DELETE FROM input_set"),
+    ("I1: what was accepted has", "DELETE FROM revision"),
+    ("I1: what was accepted has", "DELETE FROM job"),
+    ("I1: what is forgotten", "INSERT INTO forgotten SELECT key, input_set, 1 FROM execution"),
+    ("I1: what is left of", "DELETE FROM execution"),
+    ("I1: what is left of", "UPDATE attempt SET owner = 5 WHERE idx = 0"),
+    ("I1: what is left of", "UPDATE result SET execution = 5"),
+    ("I1: a chunk of inputs", "DELETE FROM input_set"),
     ("I10: a request's name", "UPDATE execution_alias SET execution = 5"),
 ]
 BUILD_BREAKS = [

@@ -69,7 +69,10 @@ def test_what_nobody_refers_to_is_swept_in_pieces(database: Database) -> None:
     stored(database, 1, [b"{}"] * 3_500)
     stored(database, 2, [b"{}"], now=NOW + timedelta(hours=1))
     older = NOW + timedelta(minutes=30)
-    swept = [database.write(lambda connection: inputs.sweep(connection, older, 2)) for _ in range(4)]
+    key = database.read(lambda connection: inputs.find_unused(connection, NOW, older))
+    assert key == 1
+    swept = [database.write(lambda connection: inputs.drop_unused(connection, key, 2)) for _ in range(4)]
+    assert database.read(lambda connection: inputs.find_unused(connection, NOW, older)) is None
     assert swept == [2, 2, 1, 0]
     left = database.read(
         lambda connection: (
@@ -105,4 +108,6 @@ def test_what_an_execution_refers_to_is_kept(database: Database) -> None:
         "updated_at": NOW,
     }
     database.write(lambda connection: connection.execute(schema.execution.insert().values(values)))
-    assert database.write(lambda connection: inputs.sweep(connection, NOW + timedelta(days=1), 100)) == 0
+    later = NOW + timedelta(days=1)
+    assert database.read(lambda connection: inputs.find_unused(connection, NOW, later)) is None
+    assert database.write(lambda connection: inputs.drop_unused(connection, key, 100)) == 0

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,62 @@ def test_folders_are_for_their_owner_only(tmp_path: Path) -> None:
     Blobs(tmp_path / "blobs")
     folders = [tmp_path / "blobs", *(tmp_path / "blobs").iterdir()]
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+
+
+def aged(blobs: Blobs, name: str, at_s: float) -> None:
+    blobs.put_stream(name, iter([b"x"]))
+    os.utime(blobs.path(name), (at_s, at_s))
+
+
+def test_old_blobs_are_listed_and_removed_unless_they_are_wanted(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    aged(blobs, "images/old.tar.gz", 1_000)
+    aged(blobs, "images/new.tar.gz", 9_000)
+    assert blobs.older("images", 5_000) == ["images/old.tar.gz"]
+    assert not blobs.remove_unless("images/old.tar.gz", 5_000, lambda: True)
+    assert blobs.exists("images/old.tar.gz")
+    assert not blobs.remove_unless("images/new.tar.gz", 5_000, lambda: False)
+    assert blobs.exists("images/new.tar.gz")
+    assert blobs.remove_unless("images/old.tar.gz", 5_000, lambda: False)
+    assert blobs.older("images", 5_000) == []
+    assert not blobs.remove_unless("images/old.tar.gz", 5_000, lambda: False)
+
+
+def test_a_move_onto_an_old_blob_makes_it_new(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    aged(blobs, "images/d.tar.gz", 1_000)
+    blobs.put_stream("incoming/b-1-1.tar.gz", iter([b"x"]))
+    blobs.move("incoming/b-1-1.tar.gz", "images/d.tar.gz")
+    assert blobs.older("images", 5_000) == []
+    assert not blobs.remove_unless("images/d.tar.gz", 5_000, lambda: False)
+    assert blobs.exists("images/d.tar.gz")
+
+
+def test_a_blob_that_comes_while_the_old_one_is_removed_stays(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    aged(blobs, "images/d.tar.gz", 1_000)
+
+    def build_ends() -> bool:
+        blobs.put_stream("incoming/b-1-1.tar.gz", iter([b"x"]))
+        blobs.move("incoming/b-1-1.tar.gz", "images/d.tar.gz")
+        return False
+
+    blobs.remove_unless("images/d.tar.gz", 5_000, build_ends)
+    assert blobs.exists("images/d.tar.gz")
+
+
+def test_a_removal_that_a_kill_cut_short_is_taken_up_again(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+
+    def killed() -> bool:
+        raise KeyboardInterrupt
+
+    for wanted in (True, False):
+        aged(blobs, "images/d.tar.gz", 1_000)
+        with pytest.raises(KeyboardInterrupt):
+            blobs.remove_unless("images/d.tar.gz", 5_000, killed)
+        assert not blobs.exists("images/d.tar.gz")
+        assert blobs.older("images", 5_000) == ["images/d.tar.gz"]
+        blobs.remove_unless("images/d.tar.gz", 5_000, lambda: wanted)  # noqa: B023 - called at once
+        assert blobs.exists("images/d.tar.gz") is wanted
+    assert blobs.older("images", 5_000) == []

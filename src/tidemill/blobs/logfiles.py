@@ -1,11 +1,16 @@
 """Growing log files: plain files in the data directory that are only ever appended to."""
 
 import os
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
+from typing import Final
 
 from tidemill.model.errors import NotFound, OutOfSpace
+
+_FILE: Final = re.compile(r"[0-9]{10}-.+\.log")
 
 
 class LogFiles:
@@ -69,6 +74,20 @@ class LogFiles:
             return os.pread(descriptor, length, offset)
         finally:
             os.close(descriptor)
+
+    def older(self, hour: str) -> Iterator[str]:
+        """Names of files of hours before ``hour`` (YYYYMMDDHH). Folders that are empty are removed on the way."""
+        for folder in sorted(path for path in self._root.iterdir() if path.name.isdecimal()):
+            files = sorted(path.name for path in folder.iterdir())
+            old = (file for file in files if _FILE.fullmatch(file) and file[: len(hour)] < hour)
+            yield from (f"{folder.name}/{file}" for file in old)
+            if not files:
+                with suppress(OSError):  # a file has come meanwhile
+                    folder.rmdir()
+
+    def remove(self, name: str) -> None:
+        """Without effect when there is none."""
+        self._path(name).unlink(missing_ok=True)
 
     def _open(self, name: str) -> int:
         descriptor = self._unsynced.get(name)

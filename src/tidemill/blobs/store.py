@@ -1,7 +1,7 @@
 """Blobs by name in a local directory, through obstore; on disk before a call returns."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
@@ -14,6 +14,7 @@ from tidemill.model.errors import NotFound, OutOfSpace
 
 _FOLDERS: Final = ("sources", "images", "incoming")
 _CHUNK_BYTES: Final = 1 << 20
+_GOING: Final = ".going"
 
 
 class Blobs:
@@ -65,8 +66,10 @@ class Blobs:
             raise NotFound(f"no blob {name!r}") from error
 
     def move(self, source: str, target: str) -> None:
-        """Rename a blob; without effect when ``target`` is there already. Raises NotFound when neither is."""
-        if not self.exists(target):
+        """Rename a blob; when ``target`` is there already it is as new as if made now. Raises NotFound for neither."""
+        try:
+            os.utime(self.path(target))
+        except FileNotFoundError:
             try:
                 self.path(source).replace(self.path(target))
             except FileNotFoundError as error:
@@ -81,6 +84,35 @@ class Blobs:
         """Without effect when there is none."""
         with suppress(NotFoundError, FileNotFoundError):
             self._store.delete(name)
+
+    def older(self, folder: str, before_s: float) -> list[str]:
+        """Names of blobs in ``folder`` (sources, images, incoming) last made, or moved to, before that time.
+
+        Also of those whose removal was cut short; ``remove_unless`` takes either.
+        """
+        with os.scandir(self._root / folder) as entries:
+            old = [entry.name for entry in entries if entry.is_file() and entry.stat().st_mtime < before_s]
+        return [f"{folder}/{name.removesuffix(_GOING)}" for name in old]
+
+    def remove_unless(self, name: str, before_s: float, wanted: Callable[[], object]) -> bool:
+        """Remove a blob that is older than that and not ``wanted``; whether it is gone.
+
+        It is set aside first, and what is asked is asked then: who comes across it before that makes it new or has
+        said so in the store, who comes after it finds none and makes another one.
+        """
+        path = self.path(name)
+        aside = path.with_name(path.name + _GOING)
+        with suppress(FileNotFoundError):
+            path.replace(aside)
+        try:
+            if aside.stat().st_mtime >= before_s or wanted():
+                if not path.exists():
+                    aside.replace(path)
+                return False
+            aside.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def _sync(self, name: str) -> None:
         with _space_errors(name):

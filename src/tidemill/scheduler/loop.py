@@ -1,4 +1,4 @@
-"""The scheduler's threads: one that decides, one per node that listens, one that collects logs."""
+"""The scheduler's threads: one that decides, one per node that listens, one that collects logs, one that forgets."""
 
 import random
 import threading
@@ -19,7 +19,7 @@ from tidemill.scheduler.collect import Collector
 from tidemill.scheduler.listen import Inbox, Listener
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.scheduler.retain import retain
+from tidemill.scheduler.retain import Retention, Sweeper
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
 from tidemill.store.database import Database
@@ -62,7 +62,12 @@ class Scheduler:
         self._inbox = Inbox(database.changes.signal)
         self._collector = Collector(self._parts)
         self._listeners: dict[NodeId, Listener] = {}
-        self._retain_at: datetime | None = None
+        self._sweeper = Sweeper(
+            Retention(database=database, blobs=blobs, logfiles=logfiles, policy=policy),
+            clock=clock,
+            every_s=policy.retain_every_s,
+            problems=self._parts.problems,
+        )
         self._thread: threading.Thread | None = None
         self._ticker: Ticker | None = None
 
@@ -70,6 +75,7 @@ class Scheduler:
         """Take the term and begin. Raises what the database raises."""
         ticker = self._ticker = Ticker(self._parts, now=self._clock())
         self._collector.start()
+        self._sweeper.start()
         self._thread = threading.Thread(target=self._run, args=(ticker,), name="tidemill-scheduler", daemon=True)
         self._thread.start()
 
@@ -78,9 +84,11 @@ class Scheduler:
         if self._thread is None:
             return
         self._stopping.set()
+        self._sweeper.stop()
         self._parts.database.changes.signal()
         self._thread.join()
         self._collector.join()
+        self._sweeper.join()
 
     def problem(self) -> str | None:
         """What does not work now, in words; None when all does."""
@@ -107,9 +115,6 @@ class Scheduler:
             self._settle_reports(ticker)
             due = ticker.tick(now)
             self._listen(ticker)
-            if self._retain_at is None or now >= self._retain_at:
-                self._retain_at = now + timedelta(seconds=self._parts.policy.retain_every_s)
-                retain(self._parts.database, self._parts.policy, now)
         except Exception as error:  # noqa: BLE001 - the top of a loop: said, and tried again
             if self._parts.problems.report(_STORE, f"{type(error).__name__}: {error}"):
                 _LOG.error("pass failed", exc_info=error)

@@ -19,7 +19,11 @@ class SchedulerPolicy:
     look_every_s: float = 1.0
     """Pause between two looks at the engine's nodes, and between two tries of what could not be done."""
     reconcile_every_s: float = 30.0
+    retention_days: float = 30.0
+    """How long executions that have ended are kept, with all that is theirs."""
     retain_every_s: float = 60.0
+    swept_rows: int = 1_000
+    """How many rows a unit of the sweep deletes."""
     unused_inputs_s: float = 3_600.0
     """How long inputs that no execution refers to are kept: far longer than a request takes to store them."""
     lease_margin_s: float = 10.0

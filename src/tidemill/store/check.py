@@ -35,21 +35,24 @@ ALWAYS: Final[Mapping[str, str]] = {
     "I3: a task that succeeded has an attempt that did": """
         SELECT t.execution, t.idx FROM task t
           LEFT JOIN attempt a ON a.kind = 't' AND a.owner = t.execution AND a.idx = t.idx AND a.number = t.attempt
-         WHERE t.state = 'succeeded' AND a.outcome IS NOT 'succeeded'""",
+         WHERE t.state = 'succeeded' AND a.outcome IS NOT 'succeeded'
+           AND t.execution NOT IN (SELECT key FROM forgotten)""",
     "I3: a result is that of the task's last attempt": """
         SELECT r.execution, r.idx, r.attempt FROM result r
           LEFT JOIN task t ON t.execution = r.execution AND t.idx = r.idx
-         WHERE t.attempt IS NOT r.attempt OR t.has_result IS NOT 1 OR t.ended_at IS NULL""",
+         WHERE (t.attempt IS NOT r.attempt OR t.has_result IS NOT 1 OR t.ended_at IS NULL)
+           AND r.execution NOT IN (SELECT key FROM forgotten)""",
     "I3: a task with a result has one": """
         SELECT t.execution, t.idx FROM task t
           LEFT JOIN result r ON r.execution = t.execution AND r.idx = t.idx
-         WHERE t.has_result = 1 AND r.idx IS NULL""",
+         WHERE t.has_result = 1 AND r.idx IS NULL AND t.execution NOT IN (SELECT key FROM forgotten)""",
     "I4: no more attempts are charged than the user allows": """
         SELECT t.execution, t.idx, t.charged, e.max_retries FROM task t JOIN execution e ON e.key = t.execution
          WHERE t.charged > 1 + e.max_retries""",
     "I4: what a task was charged is what its attempts were": """
         SELECT t.execution, t.idx, t.charged, COALESCE(SUM(a.charged), 0) AS found FROM task t
           LEFT JOIN attempt a ON a.kind = 't' AND a.owner = t.execution AND a.idx = t.idx
+         WHERE t.execution NOT IN (SELECT key FROM forgotten)
          GROUP BY t.execution, t.idx, t.charged HAVING t.charged <> COALESCE(SUM(a.charged), 0)""",
     "I4: no attempt that was lost or taken back is charged": """
         SELECT owner, idx, number, outcome FROM attempt
@@ -101,7 +104,8 @@ ALWAYS: Final[Mapping[str, str]] = {
             SELECT execution, first_position, first_index, count,
                    LAG(first_position + count, 1, 0) OVER w AS next_position,
                    LAG(first_index + count, 1, 0) OVER w AS next_index
-              FROM task_range WINDOW w AS (PARTITION BY execution ORDER BY first_position))
+              FROM task_range WHERE execution NOT IN (SELECT key FROM forgotten)
+            WINDOW w AS (PARTITION BY execution ORDER BY first_position))
          WHERE first_position <> next_position OR first_index < next_index OR count < 1""",
     "I6: a rerun is of its origin's chain and inputs": """
         SELECT r.key, r.origin FROM execution r LEFT JOIN execution o ON o.key = r.origin
@@ -130,6 +134,19 @@ ALWAYS: Final[Mapping[str, str]] = {
         SELECT a.owner, a.number, b.state, b.attempt FROM attempt a LEFT JOIN build b ON b.key = a.owner
          WHERE a.kind = 'b' AND a.ended_at IS NULL
            AND (b.attempt IS NOT a.number OR b.state NOT IN ('running', 'failed'))""",
+    "I1: what was accepted has its inputs, its job and its revision": """
+        SELECT e.key, e.input_set, e.job, e.revision FROM execution e
+          LEFT JOIN input_set i ON i.key = e.input_set LEFT JOIN job j ON j.key = e.job
+          LEFT JOIN revision r ON r.job = e.job AND r.id = e.revision
+         WHERE i.key IS NULL OR j.key IS NULL OR r.id IS NULL""",
+    "I1: what is forgotten is not there": "SELECT f.key FROM forgotten f JOIN execution e ON e.key = f.key",
+    "I1: what is left of an execution is known to be left": """
+        SELECT x.execution, x.what FROM (
+            SELECT execution, 'task' AS what FROM task UNION ALL SELECT execution, 'result' FROM result
+             UNION ALL SELECT owner, 'attempt' FROM attempt WHERE kind = 't') x
+         WHERE x.execution NOT IN (SELECT key FROM execution) AND x.execution NOT IN (SELECT key FROM forgotten)""",
+    "I1: a chunk of inputs has its set": """
+        SELECT input_set, first_index FROM input_chunk WHERE input_set NOT IN (SELECT key FROM input_set)""",
     "I10: a request's name leads to an execution of its job": """
         SELECT x.job, x.alias, x.execution FROM execution_alias x LEFT JOIN execution e ON e.key = x.execution
          WHERE e.job IS NOT x.job""",

@@ -1,11 +1,11 @@
 """From a staged revision to the active one, or to nothing: what becomes of a build, or of an upload that never came."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from tidemill.model.ids import BuildKey, JobKey, new_image_tag
 from tidemill.model.image import image_ref
@@ -56,25 +56,39 @@ def add_revision(connection: Connection, row: AnyRow, revision: NewRevision, *, 
 
 
 def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, *, now: datetime) -> None:
-    """New executions run this revision from now on. Three statements and the count of old ones.
-
-    Kept are the last five, the active and the staged one, and any that an execution was pinned to.
-    """
+    """New executions run this revision from now on. Two statements, and see ``prune``."""
     extra = {**row.extra, "spec": dict(spec.extra)}
     connection.execute(
         update(schema.job)
         .where(_JOB.key == row.key)
         .values(active_revision=revision, enabled=int(spec.enabled), extra=extra, updated_at=now)
     )
-    number = connection.scalar(select(_JOB.revisions_total).where(_JOB.key == row.key)) or 0
-    execution = schema.execution.c
+    prune(connection, [row.key])
+
+
+def prune(connection: Connection, keys: Sequence[int]) -> None:
+    """Forget revisions of these jobs but the last five, the active and the staged one, and those of executions.
+
+    One statement, by primary key and execution_revision.
+    """
+    execution, newer = schema.execution.c, schema.revision.alias("newer")
     pinned = exists().where(execution.job == _REVISION.job, execution.revision == _REVISION.id)
+    used = exists().where(
+        _JOB.key == _REVISION.job, or_(_JOB.active_revision == _REVISION.id, _JOB.staged_revision == _REVISION.id)
+    )
+    # deploys that failed have no image, or no row any more: they drive none out that served
+    oldest_kept = (
+        select(newer.c.number)
+        .where(newer.c.job == _REVISION.job, newer.c.image_digest != "")
+        .order_by(newer.c.number.desc())
+        .limit(1)
+        .offset(KEPT_REVISIONS - 1)
+        .correlate(schema.revision)
+        .scalar_subquery()
+    )
     connection.execute(
         delete(schema.revision).where(
-            _REVISION.job == row.key,
-            _REVISION.number <= number - KEPT_REVISIONS,
-            _REVISION.id.not_in([revision, row.staged_revision]),
-            ~pinned,
+            _REVISION.job.in_(keys), _REVISION.image_digest != "", _REVISION.number < oldest_kept, ~used, ~pinned
         )
     )
 

@@ -223,8 +223,11 @@ def find(connection: Connection, workspace: str, text: str, job: str | None = No
 
 
 def find_by_key(connection: Connection, key: ExecutionKey) -> Execution:
-    """An execution that exists. One statement, by primary key."""
-    return _execution(_rows(connection, [_EXECUTION.key == key], 1)[0])
+    """An execution as it is now. One statement, by primary key. Raises NotFound for one that is kept no longer."""
+    rows = _rows(connection, [_EXECUTION.key == key], 1)
+    if not rows:
+        raise NotFound("the execution is kept no longer")
+    return _execution(rows[0])
 
 
 def find_chain(connection: Connection, chain: ExecutionKey) -> list[Execution]:

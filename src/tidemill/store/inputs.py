@@ -7,14 +7,22 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, exists, insert, or_, select
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select
 
 from tidemill.model.ids import InputSetKey
 from tidemill.store import schema
+from tidemill.store.cut import Kind, cut
 
 CHUNK_TASKS: Final = 1_000
 CHUNK_BYTES: Final = 1 << 20
 
+CHUNKS: Final = Kind(
+    table=schema.input_chunk,
+    key=(schema.input_chunk.c.input_set, schema.input_chunk.c.first_index),
+    size=func.length(schema.input_chunk.c.data),
+)
+
+_USED: Final = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -111,29 +119,35 @@ def tasks(connection: Connection, key: InputSetKey, indices: Sequence[int]) -> l
     return [Chunk(first_index=first, count=count, data=data) for first, count, data in rows]
 
 
-def sweep(connection: Connection, older_than: datetime, limit: int) -> int:
-    """Delete up to ``limit`` rows of sets made before ``older_than`` that no execution refers to; how many rows.
-
-    Four statements at most, by input_set's created_at. Chunks go before their set, so that a cut leaves no orphan.
-    """
-    used = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
+def find_unused(connection: Connection, after: datetime, before: datetime) -> InputSetKey | None:
+    """The first set made between these times that no execution uses. One statement, by input_set's created_at."""
+    table = schema.input_set.c
     key = connection.scalar(
-        select(schema.input_set.c.key)
-        .where(schema.input_set.c.created_at < older_than, ~used)
-        .order_by(schema.input_set.c.created_at)
+        select(table.key)
+        .where(table.created_at >= after, table.created_at < before, ~_USED)
+        .order_by(table.created_at)
         .limit(1)
     )
-    if key is None:
+    return None if key is None else InputSetKey(key)
+
+
+def unused(connection: Connection, sets: Iterable[int]) -> list[int]:
+    """Those of ``sets`` that no execution uses. One statement, by primary key and the index of executions."""
+    return list(connection.scalars(select(schema.input_set.c.key).where(schema.input_set.c.key.in_(sets), ~_USED)))
+
+
+def drop_unused(connection: Connection, key: InputSetKey, limit: int) -> int:
+    """Delete up to ``limit`` rows, about 8 MiB, of a set that no execution uses; how many. Five statements at most.
+
+    Chunks go before their set, so that a cut leaves no orphan.
+    """
+    if not unused(connection, [key]):
         return 0
-    chunk = schema.input_chunk.c
-    firsts = connection.scalars(
-        select(chunk.first_index).where(chunk.input_set == key).order_by(chunk.first_index).limit(limit)
-    ).all()
-    if firsts:
-        connection.execute(delete(schema.input_chunk).where(chunk.input_set == key, chunk.first_index <= firsts[-1]))
-    if len(firsts) < limit:
-        connection.execute(delete(schema.input_set).where(schema.input_set.c.key == key))
-    return len(firsts) + (len(firsts) < limit)
+    done, left = cut(connection, CHUNKS, [key], limit)
+    if not done:
+        return limit - left
+    connection.execute(delete(schema.input_set).where(schema.input_set.c.key == key))
+    return limit - left + 1
 
 
 def _chunk(first: int, held: Sequence[bytes]) -> Chunk:

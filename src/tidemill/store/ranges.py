@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Integer, cast, delete, exists, func, insert, literal, select, true
+from sqlalchemy import ColumnElement, Connection, Integer, cast, exists, func, insert, literal, select, true
 
 from tidemill.model.execution import Execution
 from tidemill.model.ids import ExecutionKey
 from tidemill.store import schema
+from tidemill.store.cut import Kind, cut
 from tidemill.store.keys import FIRST, PAIRS, SECOND, THIRD, pairs
 
 _RANGE: Final = schema.task_range.c
 _RANGES_READ: Final = 1_000
+RANGES: Final = Kind(table=schema.task_range, key=(_RANGE.execution, _RANGE.first_position))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,23 +154,24 @@ def position(connection: Connection, execution: Execution, index: int) -> int:
     return 0 if row is None else int(row.first_position + min(index - row.first_index, row.size))
 
 
-def sweep(connection: Connection, older_than: int, limit: int) -> int:
-    """Delete up to ``limit`` ranges of an execution that was never made, with a key below ``older_than``; how many.
+def find_unmade(connection: Connection, after: int, before: int) -> ExecutionKey | None:
+    """The first execution with a key between these that has ranges and was never made. One statement.
 
-    Three statements at most. The first steps over the primary key from execution to execution, not from row to row.
+    It steps over the primary key from execution to execution, not from row to row.
     """
-    step = select(func.min(_RANGE.execution).label("key")).cte("step", recursive=True)
-    after = select(func.min(_RANGE.execution)).where(_RANGE.execution > step.c.key).scalar_subquery()
-    step = step.union_all(select(after).where(step.c.key < older_than))
+    step = select(func.min(_RANGE.execution).label("key")).where(_RANGE.execution >= after).cte("step", recursive=True)
+    following = select(func.min(_RANGE.execution)).where(_RANGE.execution > step.c.key).scalar_subquery()
+    step = step.union_all(select(following).where(step.c.key < before))
     made = exists().where(schema.execution.c.key == step.c.key)
-    key = connection.scalar(select(step.c.key).where(step.c.key < older_than, ~made).limit(1))
-    if key is None:
+    key = connection.scalar(select(step.c.key).where(step.c.key < before, ~made).limit(1))
+    return None if key is None else ExecutionKey(key)
+
+
+def drop_unmade(connection: Connection, execution: ExecutionKey, limit: int) -> int:
+    """Delete up to ``limit`` ranges of an execution that is not there; how many. Four statements at most."""
+    if connection.scalar(select(schema.execution.c.key).where(schema.execution.c.key == execution)) is not None:
         return 0
-    firsts = connection.scalars(
-        select(_RANGE.first_position).where(_RANGE.execution == key).order_by(_RANGE.first_position).limit(limit)
-    ).all()
-    connection.execute(delete(schema.task_range).where(_RANGE.execution == key, _RANGE.first_position <= firsts[-1]))
-    return len(firsts)
+    return limit - cut(connection, RANGES, [execution], limit)[1]
 
 
 def _around(

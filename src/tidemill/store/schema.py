@@ -113,6 +113,12 @@ job = Table(
         postgresql_where=text("terminated_at IS NULL"),
     ),
     Index("job_created", "workspace", "created_at", "key"),
+    Index(
+        "job_terminated",
+        "terminated_at",
+        sqlite_where=text("terminated_at IS NOT NULL"),
+        postgresql_where=text("terminated_at IS NOT NULL"),
+    ),
 )
 
 revision = Table(
@@ -122,7 +128,7 @@ revision = Table(
     Column("id", String(64), primary_key=True),
     Column("number", Integer, nullable=False),
     Column("spec", JSON, nullable=False),  # service/specs.py writes it; secret values are sealed envelopes
-    Column("image_digest", String(64), nullable=False, server_default=""),
+    Column("image_digest", String(64), nullable=False, server_default="", index=True),
     Column("from_manifest", JSON, nullable=False, server_default="[]"),  # members its archive's blaxel.toml may set
     Column("created_at", Instant, nullable=False),
     Column("created_by", Text, nullable=False),
@@ -184,6 +190,12 @@ build = Table(
     Column("ended_at", Instant),
     _state(BuildState, "build_state"),
     Index("build_open", "not_before", sqlite_where=text("ended_at IS NULL"), postgresql_where=text("ended_at IS NULL")),
+    Index(
+        "build_ended",
+        "ended_at",
+        sqlite_where=text("ended_at IS NOT NULL"),
+        postgresql_where=text("ended_at IS NOT NULL"),
+    ),
 )
 
 input_set = Table(
@@ -286,6 +298,15 @@ task_range = Table(
     Column("count", Integer, nullable=False),
     Index("task_range_index", "execution", "first_index", unique=True),
     sqlite_with_rowid=False,
+)
+
+# executions that no read finds any more, and whose other rows are yet to go (store/forgotten.py)
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("input_set", BigInteger, nullable=False),
+    Column("forgotten_at", Instant, nullable=False),
 )
 
 execution_alias = Table(

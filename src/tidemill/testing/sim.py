@@ -1,5 +1,6 @@
 """The scheduler as it is, on a store as it is, over a fake engine and a clock that only moves when told."""
 
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, plan
 from tidemill.scheduler.policy import SchedulerPolicy
+from tidemill.scheduler.retain import Retention
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
 from tidemill.store import check, executions, inputs, ledger, nodes, ranges, reruns, schema, specs
@@ -257,6 +259,16 @@ class Sim:
             self.clock.move(max(0.001, min(ahead) - self.clock.seconds()))
         raise AssertionError(f"not at rest after {passes} passes: {self.violations(at_rest=True)[:5]}")
 
+    def sweep(self, units: int | None = None) -> int:
+        """Forget what is due; with ``units`` the server dies after so many. How many there were."""
+        done = 0
+        due = itertools.chain(self.retention.units(self.clock.now), self.retention.files(self.clock.now))
+        for _ in itertools.islice(due, units):
+            done += 1
+        if units is not None:
+            self.restart()
+        return done
+
     def planned(self) -> list[Claim]:
         """What a scheduler that looks now would claim; nothing is done."""
         view = self.database.read(lambda connection: look(connection, window=1_000))
@@ -372,6 +384,7 @@ class Sim:
             jitter=self._random.random,
             steady=self.clock.seconds,
         )
+        self.retention = Retention(database=self.database, blobs=self.blobs, logfiles=self.logfiles, policy=self.policy)
         return parts, Ticker(parts, now=self.clock.now)
 
     def _key(self) -> int:

@@ -10,6 +10,7 @@ from tidemill.testing.sim import Sim
 from tidemill.testing.simulator.audit import Audit
 from tidemill.testing.simulator.calm import calm
 from tidemill.testing.simulator.faults import OVERTAKEN, REFUSED
+from tidemill.testing.simulator.month import forget
 from tidemill.testing.simulator.world import World
 
 STEPS: Final = 110
@@ -58,7 +59,7 @@ class Simulator:
         audit = Audit(world)
         broken: list[str] = []
         try:
-            broken = _trouble(world, audit) or calm(world, audit)
+            broken = _trouble(world, audit) or calm(world, audit) or forget(world)
         except Exception as error:  # noqa: BLE001 - the scheduler and the store raise nothing that has no name
             broken = [f"{type(error).__name__}: {error}"]
             world.say(_where(error))

@@ -16,7 +16,7 @@ from tidemill.model.lease import EventBatch, Position
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.scheduler.retain import retain
+from tidemill.scheduler.retain import Retention
 from tidemill.scheduler.tick import Ticker
 from tidemill.secrets import KeyRing
 from tidemill.service import jobs
@@ -76,6 +76,12 @@ class Server:
         self._heard: dict[NodeId, Position] = {}
         self._inbox: deque[tuple[NodeId, EventBatch]] = deque()
         self._logs: deque[NodeId] = deque()
+        self.retention = Retention(
+            database=self.parts.database,
+            blobs=self.parts.blobs,
+            logfiles=self.parts.logfiles,
+            policy=ground.policy,
+        )
         jobs.finish_deletes(self.service, now=self._wall())
         self.ticker = Ticker(self.parts, now=self._wall())
 
@@ -134,9 +140,10 @@ class Server:
             return None
 
     def retain(self) -> bool:
-        """As the scheduler's thread does once in a while."""
+        """As the sweeper's thread does once in a while, but for the files, whose times are those of the real world."""
         try:
-            retain(self.parts.database, self.parts.policy, self._wall())
+            for _ in self.retention.units(self._wall()):
+                pass
         except OutOfSpace:
             return False
         return True

@@ -237,6 +237,15 @@ class World:
         self.faults.cease()
         self.say("calm")
 
+    def sweep(self) -> bool:
+        """Forget what is due; whether the server lived to do all of it."""
+        try:
+            return self.alive().retain()
+        except Died as death:
+            self.say(f"the server died {death}")
+            self.lose_server()
+            return False
+
     def at_rest(self) -> bool:
         """Whether every execution and build has ended, and no process runs."""
         return self.sim.database.read(_open_ends) == 0 and self.sim.engine.next_end() is None

@@ -38,3 +38,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'failed'"),
     )
     op.create_index("task_state", "task", ["execution", "state", "idx"])
+    op.create_table(
+        "forgotten",
+        sa.Column("key", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("input_set", sa.BigInteger(), nullable=False),
+        sa.Column("forgotten_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    for table, column in (("build", "ended_at"), ("job", "terminated_at")):
+        there = sa.text(f"{column} IS NOT NULL")
+        op.create_index(f"{table}_{column[:-3]}", table, [column], sqlite_where=there, postgresql_where=there)
+    op.create_index("ix_revision_image_digest", "revision", ["image_digest"])
