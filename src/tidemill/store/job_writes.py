@@ -12,7 +12,7 @@ from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
 from tidemill.model.image import IMAGE_REF, LATEST, image_ref
 from tidemill.model.job import Job, JobSpec, JsonObject
 from tidemill.model.states import JobState
-from tidemill.store import deploys, jobs, ledger, schema, specs, uploads
+from tidemill.store import deploys, jobs, ledger, rollbacks, schema, specs, uploads
 from tidemill.store.deploys import NewRevision
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
@@ -107,9 +107,10 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     About twenty statements, by primary keys and job_name.
     """
     row = _writable(connection, write.workspace, write.name)
-    if write.revision and write.revision not in {row.active_revision, row.staged_revision}:
+    back = rollbacks.target(connection, row, write.revision)
+    if back is not None and write.upload is not None:
         raise Invalid(
-            f"spec.revision.active is {write.revision!r}; it must be {row.active_revision!r}, the active one, or absent"
+            f"spec.revision.active is {back!r}, but the bytes of an upload are a new revision: send one or the other"
         )
     _change_metadata(connection, row, write, now)
     row = jobs.row_by_key(connection, JobKey(row.key))
@@ -117,6 +118,9 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     active = _opened(connection, row, row.active_revision, write.editor)
     staged = _opened(connection, row, row.staged_revision, write.editor)
     base = active or staged
+    if back is not None and active is not None:
+        _roll_back(connection, row, write, active, back, now)
+        return _seen(connection, row, now)
     spec = write.editor.edit(base.spec if base else None, biggest)
     if write.upload is not None:
         _stage(connection, row, write, write.upload, spec, now)
@@ -266,6 +270,33 @@ def _activate(
     if not row.staged_revision:
         row = jobs.row_by_key(connection, JobKey(row.key))
         deploys.rest(connection, row, message=message, revision=revision, now=now)
+
+
+def _roll_back(connection: Connection, row: AnyRow, write: JobWrite, active: _Opened, back: str, now: datetime) -> None:
+    """Make the kept revision ``back`` the active one; a deploy that is under way is dropped. Raises Invalid."""
+    target = _opened(connection, row, back, write.editor)
+    assert target is not None  # it was found a moment ago, in this unit
+    biggest = uploads.biggest_node_mb(connection)
+    wanted = write.editor.edit(active.spec, biggest)
+    if not _same(write, wanted, active) and not _same(write, write.editor.edit(target.spec, biggest), target):
+        raise Invalid(
+            f"spec.revision.active is {back!r}, another revision than the active one, and spec is changed besides; "
+            "a rollback takes the spec of its revision: leave out what you want to change, and send it afterwards"
+        )
+    kept = {name: value for name, value in wanted.extra.items() if name in jobs.UNREVISIONED}
+    frozen = {name: value for name, value in target.spec.extra.items() if name not in jobs.UNREVISIONED}
+    spec = replace(target.spec, enabled=wanted.enabled, extra={**frozen, **kept})
+    dropped = "; the deploy that was under way is dropped" if row.staged_revision else ""
+    _drop_staged(connection, row, now)
+    deploys.activate(connection, jobs.row_by_key(connection, JobKey(row.key)), target.id, spec, now=now)
+    message = f"rolled back to revision {target.id}{dropped}"
+    row = jobs.row_by_key(connection, JobKey(row.key))
+    deploys.rest(connection, row, message=message, revision=target.id, now=now)
+
+
+def _same(write: JobWrite, spec: JobSpec, revision: _Opened) -> bool:
+    """Whether the request asks for nothing that the revision does not have; ``spec`` is what it makes of it."""
+    return _revisioned(spec) == _revisioned(revision.spec) and write.image in {"", revision.spec.runtime.image}
 
 
 def _stage(
