@@ -298,6 +298,20 @@ def test_what_runs_says_since_when_and_until_when_at_most(api: Api) -> None:
     assert one["node"] == NODE
 
 
+def test_a_time_that_is_up_is_no_promise(api: Api) -> None:
+    execution = started(api, 2, maxConcurrentTasks=1, timeout=60)
+    api.run_task(execution, 0)
+    api.later(71)
+    api.looks(INFO)
+    blocked, one = why(api, execution), why(api, execution, 0)
+    assert (blocked["reason"], one["reason"]) == ("execution_tasks", "running")
+    assert "until" not in blocked
+    assert "at the latest" not in blocked["summary"] + one["summary"]
+    assert "its time was up at 2026-11-23T12:01:10Z" in one["summary"]
+    api.delete(f"{PATH}/{execution}")
+    assert "until" not in why(api, execution)
+
+
 def test_what_has_been_given_away_and_not_begun_waits_for_its_image(api: Api) -> None:
     execution = started(api, 1)
     api.run_task(execution, 0)

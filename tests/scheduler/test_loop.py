@@ -109,10 +109,13 @@ def test_it_survives_a_pass_that_fails(running: Running) -> None:
     running.engine.nodes = broken  # type: ignore[method-assign, assignment]  # a bug of an engine, nothing less
     with structlog.testing.capture_logs():
         until(lambda: "RuntimeError: a bug" in (running.scheduler.problem() or ""))
+        assert "RuntimeError: a bug" in running.scheduler.outlook().stopped
     running.engine.nodes = real  # type: ignore[method-assign]
     key = sim.submit(Given())
     until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
     until(lambda: running.scheduler.problem() is None)
+    assert running.scheduler.outlook().stopped == ""
+    assert [node.id for node in running.scheduler.outlook().nodes] == [NODE.id]
 
 
 def test_stopping_one_that_never_started_is_nothing(sim: Sim) -> None:

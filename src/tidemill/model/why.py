@@ -1,7 +1,7 @@
 """Why an execution or a task waits, or how it ended: one sentence and its facts. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -110,7 +110,7 @@ def explain_execution(execution: Execution, facts: Facts, now: datetime) -> Expl
         case ExecutionState.PENDING | ExecutionState.RUNNING:
             return _open(execution, facts, now)
         case ExecutionState.CANCELLING:
-            return _cancelling(execution, facts)
+            return _cancelling(execution, facts, now)
         case ExecutionState.SUCCEEDED | ExecutionState.FAILED | ExecutionState.CANCELLED:
             return _ended(execution, facts)
         case _:
@@ -122,7 +122,7 @@ def explain_task(execution: Execution, one: TaskFacts, facts: Facts, now: dateti
     task, name = one.task, f"Task {one.task.index}"
     match task.state:
         case TaskState.RUNNING:
-            return _task_runs(execution, task, facts)
+            return _task_runs(execution, task, facts, now)
         case TaskState.PENDING if execution.state is ExecutionState.QUEUED:
             return _queued(name, execution, facts, now)
         case TaskState.PENDING:
@@ -182,7 +182,7 @@ def _open(execution: Execution, facts: Facts, now: datetime) -> Explanation:
         return _blocked(_Waits(subject=subject, wants=_kinds(wants, facts)), execution, facts, now)
     if facts.waiting:
         return _retries(subject, facts.waiting)
-    return _runs(execution, facts)
+    return _runs(execution, facts, now)
 
 
 def _kinds(wants: Sequence[Want], facts: Facts) -> list[Want]:
@@ -203,6 +203,7 @@ def _blocked(waits: _Waits, execution: Execution, facts: Facts, now: datetime) -
         told = "" if own else held(names, others=others)
         if found.favoured is not None and found.favoured.workspace == execution.workspace:
             names = (favoured(found, execution),)
+        found = replace(found, until=_to_come(found.until, now))
         until = f"; room comes at the latest at {time(found.until)}" if found.until is not None else ""
         reason = because(found, execution, facts.outlook.looked_at)
         return _of(found, f"{waits.subject} because {reason}{told}{until}.", names)
@@ -232,7 +233,7 @@ def _retries(subject: str, waiting: Sequence[Waiting]) -> Explanation:
     )
 
 
-def _runs(execution: Execution, facts: Facts) -> Explanation:
+def _runs(execution: Execution, facts: Facts, now: datetime) -> Explanation:
     """All tasks that have not ended are with their nodes."""
     own = _own(execution, facts)
     if own and all(one.started_at is None for one in own):
@@ -251,12 +252,12 @@ def _runs(execution: Execution, facts: Facts) -> Explanation:
         why=Why.NODE_UNAVAILABLE if own and all(one.node in troubled for one in own) else Why.RUNNING,
         used=running,
         since=since,
-        until=_last_end(own, facts),
+        until=_to_come(_last_end(own, facts), now),
         node=troubled[0] if troubled else "",
     )
 
 
-def _task_runs(execution: Execution, task: Task, facts: Facts) -> Explanation:
+def _task_runs(execution: Execution, task: Task, facts: Facts, now: datetime) -> Explanation:
     own = [one for one in _own(execution, facts) if one.attempt.index == task.index]
     name = f"Task {task.index}"
     if not own:
@@ -264,10 +265,12 @@ def _task_runs(execution: Execution, task: Task, facts: Facts) -> Explanation:
     one = own[0]
     if one.started_at is None:
         return _starts(f"{name} has", one, facts)
-    until = one.ends_by(facts.outlook.grace)
+    end_by = one.ends_by(facts.outlook.grace)
+    until = _to_come(end_by, now)
+    by = f"at the latest until {time(until)}" if until is not None else f"its time was up at {time(end_by)}"
     trouble = _trouble(one.node, facts)
     silent = f"; that node is in trouble: {trouble}" if trouble else ""
-    summary = f"{name} runs on node {one.node} since {time(one.started_at)}, at the latest until {time(until)}{silent}."
+    summary = f"{name} runs on node {one.node} since {time(one.started_at)}, {by}{silent}."
     why = Why.NODE_UNAVAILABLE if trouble else Why.RUNNING
     return Explanation(summary=summary, why=why, since=one.started_at, until=until, node=one.node, message=trouble)
 
@@ -286,9 +289,9 @@ def _starts(who: str, one: Occupant, facts: Facts) -> Explanation:
     return Explanation(summary=summary, why=why, node=one.node, message=trouble)
 
 
-def _cancelling(execution: Execution, facts: Facts) -> Explanation:
+def _cancelling(execution: Execution, facts: Facts, now: datetime) -> Explanation:
     own = _own(execution, facts)
-    until = _last_end(own, facts)
+    until = _to_come(_last_end(own, facts), now)
     how = "are being ended by force" if facts.force else "may finish (a cancel by force would end them)"
     by = f", at the latest at {time(until)}" if until is not None else ""
     running = count(execution.stats.running, "task still runs", "tasks still run")
@@ -377,6 +380,11 @@ def _trouble(node: NodeId, facts: Facts) -> str:
     if facts.outlook.looked_at is None:
         return "the scheduler has not looked at it yet"
     return facts.outlook.engine or "it does not answer"
+
+
+def _to_come(at: datetime | None, now: datetime) -> datetime | None:
+    """A time at which something ends at the latest; one that is up already is no promise."""
+    return at if at is not None and at > now else None
 
 
 def _last_end(own: Sequence[Occupant], facts: Facts) -> datetime | None:

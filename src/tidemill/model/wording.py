@@ -22,8 +22,8 @@ def because(found: Obstacle, execution: Execution, looked_at: datetime | None) -
         case Why.TOO_BIG:
             return f"it needs {used} MB and the biggest node, {found.node}, has {limit}: it can never run like that"
         case Why.EXECUTION_TASKS:
-            runs = count(used - found.kept, "task", "tasks")
-            return f"{runs} of the execution run and maxConcurrentTasks is {limit}{_kept(found)}"
+            runs = count(used - found.kept, "task of the execution runs", "tasks of the execution run")
+            return f"{runs} and maxConcurrentTasks is {limit}{_kept(found)}"
         case Why.WORKSPACE_TASKS:
             runs = count(used - found.kept, "task", "tasks")
             return f"workspace {execution.workspace!r} runs {runs} and may run {limit} at once{_kept(found)}"
