@@ -3,10 +3,10 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast test-full lint format docs serve simulate drills bench clean
+.PHONY: help setup demo test test-fast test-full lint format docs serve simulate drills bench bench-million clean
 
 help: ## explain the commands
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY) ## .venv with the project, its launcher and all that the tests need
 
@@ -52,6 +52,9 @@ drills: $(READY) ## kill -9 of server and node under a running execution, again 
 
 bench: $(READY) ## time from POST to a task's first line, tasks a second
 	$(PY) -m bench.run
+
+bench-million: $(READY) ## a million tasks in one execution: memory, and how long pages take while it runs (10 min)
+	$(PY) -m bench.million
 
 clean: ## remove what the commands above made
 	rm -rf .venv .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

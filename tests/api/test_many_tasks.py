@@ -1,49 +1,18 @@
 """What a request costs does not follow how many tasks an execution has: statements, and steps inside SQLite."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 import pytest
-from sqlalchemy import Connection, Engine, event, text, update
+from sqlalchemy import Connection, text, update
 
 from tests.api.asking import Api
+from tests.costs import Cost, cost
 from tidemill.store import schema
 
 PATH: Final = "/v0/jobs/sweep/executions"
 FEW: Final = 2_000
 MANY: Final = 40_000
-# a progress handler is called once in so many steps of SQLite's virtual machine
-STEP: Final = 10
-
-
-@dataclass(slots=True)
-class Cost:
-    statements: int = 0
-    steps: int = 0
-
-
-def cost(work: Callable[[], object]) -> Cost:
-    """What ``work`` costs all connections to the database."""
-    found = Cost()
-
-    def step() -> int:
-        found.steps += STEP
-        return 0
-
-    def before(_: object, cursor: Any, statement: str, *__: object) -> None:
-        if statement not in {"BEGIN", "BEGIN IMMEDIATE"}:
-            found.statements += 1
-        # rows are read later, by the same cursor: the handler stays
-        cursor.connection.set_progress_handler(step, STEP)
-
-    event.listen(Engine, "before_cursor_execute", before)
-    try:
-        work()
-    finally:
-        event.remove(Engine, "before_cursor_execute", before)
-    return found
 
 
 def made(api: Api, tasks: int, path: str = PATH) -> str:

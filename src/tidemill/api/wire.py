@@ -90,7 +90,8 @@ def render(value: Json) -> bytes:
 
 def timestamp(at: datetime | None) -> str | None:
     """RFC 3339 in UTC with microseconds; None for none."""
-    return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # faster than strftime, and an answer may hold four thousand of them
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def present(members: Mapping[str, Json]) -> dict[str, Json]:

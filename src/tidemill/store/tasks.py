@@ -30,6 +30,9 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _TASK.updated_at,
 )
 
+# a look-up is ten times as fast as a call of the enum
+_STATES: Final = {state.value: state for state in TaskState}
+
 
 def first_tasks(connection: Connection, executions: Sequence[Execution], count: int) -> dict[ExecutionKey, list[Task]]:
     """The first ``count`` tasks of each execution, in order. Two statements at most, by primary keys."""
@@ -96,10 +99,9 @@ def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int
 
 
 def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:
-    waiting_as = rowless_state(execution.state)
     if row is None:
-        return _rowless(execution, index, waiting_as)
-    state = TaskState(row.state)
+        return _rowless(execution, index, rowless_state(execution.state))
+    state, waiting_as = _STATES[row.state], rowless_state(execution.state)
     if state is TaskState.PENDING and waiting_as is TaskState.CANCELLED:
         reason: Reason | None = Reason.CANCELLED
         state, ended_at = waiting_as, execution.completed_at
