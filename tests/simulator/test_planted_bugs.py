@@ -260,6 +260,9 @@ BY_NAME: dict[str, tuple[Plant, Callable[[Sim], None]]] = {
 }
 
 
+pytestmark = pytest.mark.timeout(600)  # a busy machine plays seeds slowly
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_seeds_catch(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     bug = BUGS[name]

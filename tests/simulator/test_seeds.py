@@ -13,6 +13,9 @@ BLOCKS = 6
 TRIES = 40
 
 
+pytestmark = pytest.mark.timeout(600)  # a busy machine plays seeds slowly
+
+
 @pytest.mark.parametrize("first", range(1, BLOCKS * BLOCK + 1, BLOCK))
 def test_no_seed_breaks_a_promise(simulator: Simulator, first: int) -> None:
     passed: Counter[str] = Counter()
