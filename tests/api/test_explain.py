@@ -350,13 +350,14 @@ def test_a_cancel_says_what_still_runs(api: Api) -> None:
 
 
 def test_a_failed_execution_counts_its_failures_by_reason(api: Api) -> None:
-    execution = started(api, 5)
-    api.run_task(execution, 4)
+    execution = started(api, 6)
+    api.run_task(execution, 5)
     ends: dict[int, tuple[OutcomeKind, dict[str, Any]]] = {
         1: (OutcomeKind.TIMED_OUT, {"message": "ran longer than 900 s"}),
         2: (OutcomeKind.EXIT_CODE, {"exit_code": 3, "message": "exit code 3"}),
         3: (OutcomeKind.EXIT_CODE, {"exit_code": 4, "message": "exit code 4"}),
         4: (OutcomeKind.SIGNAL, {"signal": 11, "message": "signal 11"}),
+        5: (OutcomeKind.OUT_OF_MEMORY, {"message": "used 200 MB"}),
     }
     api.end_task(execution, 0)
     for index, (kind, facts) in ends.items():
@@ -367,8 +368,10 @@ def test_a_failed_execution_counts_its_failures_by_reason(api: Api) -> None:
         {"reason": "ExitCode", "count": 2, "firstIndex": 2, "message": "exit code 3", "exitCode": 3},
         {"reason": "Timeout", "count": 1, "firstIndex": 1, "message": "ran longer than 900 s"},
         {"reason": "Signal", "count": 1, "firstIndex": 4, "message": "signal 11", "signal": 11},
+        {"reason": "OutOfMemory", "count": 1, "firstIndex": 5, "message": "used 200 MB"},
     ]
-    assert "4 of 5 tasks failed: 2 with ExitCode, first task 2 (exit code 3)" in found["summary"]
+    assert "5 of 6 tasks failed: 2 with ExitCode, first task 2 (exit code 3)" in found["summary"]
+    assert found["summary"].endswith("; 1 with OutOfMemory, first task 5 (used 200 MB).")
     one = why(api, execution, 1)
     assert (one["reason"], one["condition"], one["message"]) == ("failed", "Timeout", "ran longer than 900 s")
     assert "after 1 attempt: Timeout, ran longer than 900 s" in one["summary"]
@@ -384,6 +387,7 @@ def test_what_succeeded_or_was_cancelled_says_when(api: Api) -> None:
     found, cancelled = why(api, execution), why(api, other)
     assert (found["reason"], found["since"]) == ("succeeded", "2026-11-23T12:00:00.000000Z")
     assert (cancelled["reason"], cancelled["since"]) == ("cancelled", "2026-11-23T12:00:03.000000Z")
+    assert cancelled["summary"].endswith("of 2 tasks 0 succeeded, 2 cancelled, 0 failed.")
     assert waits(api, other, 1) == "cancelled"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, assert_never
+from typing import assert_never
 
 from tidemill.model.execution import LOST_ALONE_AFTER, Execution, Failure, Reason, Task
 from tidemill.model.ids import NodeId
@@ -23,8 +23,6 @@ from tidemill.model.wording import (
     own_tasks,
     time,
 )
-
-_FAILURES_TOLD: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,11 +310,11 @@ def _ended(execution: Execution, facts: Facts) -> Explanation:
             summary=f"It succeeded: {every} did, by {at}.", why=Why.SUCCEEDED, since=execution.completed_at
         )
     first = facts.failures[0] if facts.failures else None
-    told = f": {'; '.join(failure(one) for one in facts.failures[:_FAILURES_TOLD])}" if facts.failures else ""
+    told = f": {'; '.join(failure(one) for one in facts.failures)}" if facts.failures else ""
     if execution.state is ExecutionState.FAILED:
         summary = f"It failed at {at}: {stats.failed} of {count(stats.total, 'task', 'tasks')} failed{told}."
     else:
-        ended = f"{stats.succeeded} succeeded, {stats.cancelled} were cancelled, {stats.failed} failed{told}"
+        ended = f"{stats.succeeded} succeeded, {stats.cancelled} cancelled, {stats.failed} failed{told}"
         how = "cancelled by force" if facts.force else "cancelled"
         summary = f"It was {how} and ended at {at}: of {count(stats.total, 'task', 'tasks')} {ended}."
     return Explanation(
