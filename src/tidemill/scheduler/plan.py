@@ -152,7 +152,8 @@ class _Plan:
                 self._count(attempt.workspace)
         self._lines = {one.key: self._line(one, running.get(one.key, 0)) for one in snapshot.view.claimable}
         # whoever fitted nowhere at its turn, at most one of a workspace: overtaken once something else is served
-        self._passed: dict[Waiter, str | None] = {}
+        self._passed: list[Waiter] = []
+        self._noted: set[str | None] = set()
 
     def favour(self) -> None:
         """Serve those that were overtaken before all others; clear a node for each that still fits nowhere."""
@@ -256,6 +257,7 @@ class _Plan:
         if line is None or not line.wants(waiter) or not self._rooms.able(line.execution.memory_mb):
             return
         self.overtaken[waiter] = None
+        self._noted.add(line.execution.workspace)
         if not favoured or line.room <= 0 or self._capped(line.execution.workspace):
             return
         if waiter.index is None:
@@ -276,16 +278,9 @@ class _Plan:
         """It had its turn and fits nowhere. Of a workspace only the first is noted: its turns come one by one."""
         if waiter in self.overtaken or not self._rooms.able(memory_mb):
             return
-        if workspace is None or workspace not in self._waiting_workspaces():
-            self._passed[waiter] = workspace
-
-    def _waiting_workspaces(self) -> set[str | None]:
-        remembered = {self._workspace_of(waiter) for waiter in self.overtaken}
-        return remembered | set(self._passed.values())
-
-    def _workspace_of(self, waiter: Waiter) -> str | None:
-        line = self._lines.get(ExecutionKey(waiter.owner)) if waiter.kind is OwnerKind.TASK else None
-        return None if line is None else line.execution.workspace
+        if workspace is None or workspace not in self._noted:
+            self._passed.append(waiter)
+            self._noted.add(workspace)
 
     def _served(self, waiter: Waiter) -> None:
         """Whoever was passed over until now has been overtaken."""
