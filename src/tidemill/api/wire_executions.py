@@ -132,15 +132,17 @@ def tasks_view(execution: Execution, tasks: Iterable[Task]) -> list[dict[str, Js
 
 def task_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
     """A JobExecutionTask object."""
-    metadata = {
-        "name": f"{NAME_PREFIX}{task.index}",
-        "createdAt": timestamp(task.created_at),
-        "startedAt": timestamp(task.started_at),
-        "completedAt": timestamp(task.completed_at),
-        "updatedAt": timestamp(task.updated_at),
-    }
+    metadata = {"name": f"{NAME_PREFIX}{task.index}"}
+    for name, at in (
+        ("createdAt", task.created_at),
+        ("startedAt", task.started_at),
+        ("completedAt", task.completed_at),
+        ("updatedAt", task.updated_at),
+    ):
+        if (text := timestamp(at)) is not None:
+            metadata[name] = text
     return {
-        "metadata": present(metadata),
+        "metadata": metadata,
         "spec": limits,
         "status": task.state.value,
         "attemptCount": task.attempts,  # ours

@@ -77,7 +77,8 @@ class Execution:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# not frozen: that would take three times as long to make, and an answer may show a thousand
+@dataclass(slots=True, kw_only=True)
 class Task:
     """One unit of an execution. ``attempts`` counts all tries so far, lost ones too; 0 for one that has no row yet."""
 

@@ -1,6 +1,6 @@
 """Tasks of an execution as they are read: those with rows, and those that need none yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -14,8 +14,8 @@ from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.schema import AnyRow
 
 _TASK: Final = schema.task.c
+# in the order in which _task takes them
 _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
-    _TASK.execution,
     _TASK.idx,
     _TASK.state,
     _TASK.attempt,
@@ -32,6 +32,7 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
 
 # a look-up is ten times as fast as a call of the enum
 _STATES: Final = {state.value: state for state in TaskState}
+_REASONS: Final = {reason.value: reason for reason in Reason}
 
 
 def first_tasks(connection: Connection, executions: Sequence[Execution], count: int) -> dict[ExecutionKey, list[Task]]:
@@ -42,19 +43,17 @@ def first_tasks(connection: Connection, executions: Sequence[Execution], count: 
         execution.key: mapped.get(execution.key, range(min(count, execution.stats.total))) for execution in executions
     }
     rows = connection.execute(
-        select(*_COLUMNS)
+        select(*_COLUMNS, _TASK.execution)
         .select_from(PAIRS)
         .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx <= SECOND))
         .order_by(_TASK.execution, _TASK.idx),
         {"pairs": pairs((key, indices[-1]) for key, indices in wanted.items() if indices)},
     )
-    by_execution: dict[int, dict[int, AnyRow]] = {}
+    by_execution: dict[int, list[AnyRow]] = {}
     for row in rows:
-        by_execution.setdefault(row.execution, {})[row.idx] = row
+        by_execution.setdefault(row[-1], []).append(row)
     return {
-        execution.key: [
-            _task(execution, index, by_execution.get(execution.key, {}).get(index)) for index in wanted[execution.key]
-        ]
+        execution.key: _tasks(execution, wanted[execution.key], by_execution.get(execution.key, []))
         for execution in executions
     }
 
@@ -81,8 +80,7 @@ def tasks_among(connection: Connection, execution: Execution, indices: Sequence[
         select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND)),
         {"pairs": pairs((execution.key, index) for index in indices)},
     )
-    by_index = {row.idx: row for row in rows}
-    return [_task(execution, index, by_index.get(index)) for index in indices]
+    return _tasks(execution, indices, rows)
 
 
 def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
@@ -94,36 +92,41 @@ def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int
         .where(_TASK.execution == execution.key, _TASK.idx >= indices[0], _TASK.idx <= indices[-1])
         .order_by(_TASK.idx)
     )
-    by_index = {row.idx: row for row in rows}
-    return [_task(execution, index, by_index.get(index)) for index in indices]
+    return _tasks(execution, indices, rows)
 
 
-def _task(execution: Execution, index: int, row: AnyRow | None) -> Task:
-    if row is None:
-        return _rowless(execution, index, rowless_state(execution.state))
-    state, waiting_as = _STATES[row.state], rowless_state(execution.state)
+def _tasks(execution: Execution, indices: Sequence[int], rows: Iterable[AnyRow]) -> list[Task]:
+    waiting_as = rowless_state(execution.state)
+    with_rows = {row[0]: _task(execution, waiting_as, row) for row in rows}
+    return [with_rows.get(index) or _rowless(execution, index, waiting_as) for index in indices]
+
+
+def _task(execution: Execution, waiting_as: TaskState, row: AnyRow) -> Task:
+    """``waiting_as``: what a task of the execution is that has no row."""
+    # taken apart at once: a look-up of each name would take as long as all the rest
+    index, word, attempt, why, message, exit_code, signal, has_result, *times = row[: len(_COLUMNS)]
+    created_at, started_at, ended_at, updated_at = times
+    state = _STATES[word]
+    reason = _REASONS[why] if why else None
     if state is TaskState.PENDING and waiting_as is TaskState.CANCELLED:
-        reason: Reason | None = Reason.CANCELLED
+        reason = Reason.CANCELLED
         state, ended_at = waiting_as, execution.completed_at
-        message = f"the execution was cancelled before this task was tried again, after: {row.message}"
-    else:
-        reason = Reason(row.reason) if row.reason else None
-        ended_at, message = row.ended_at, row.message
-    if state is TaskState.PENDING and row.attempt > 0:
+        message = f"the execution was cancelled before this task was tried again, after: {message}"
+    elif state is TaskState.PENDING and attempt > 0:
         reason = Reason.RETRYING
     return Task(
         index=index,
         state=state,
-        attempts=row.attempt,
+        attempts=attempt,
         reason=reason,
         message=message,
-        exit_code=row.exit_code,
-        signal=row.signal,
-        has_result=bool(row.has_result),
-        created_at=row.created_at,
-        started_at=row.started_at,
+        exit_code=exit_code,
+        signal=signal,
+        has_result=bool(has_result),
+        created_at=created_at,
+        started_at=started_at,
         completed_at=ended_at,
-        updated_at=row.updated_at,
+        updated_at=updated_at,
     )
 
 
