@@ -1,7 +1,5 @@
 """The checker finds what is broken: each rule is broken once, on purpose."""
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import text
 
@@ -10,13 +8,6 @@ from tidemill.model.lease import OutcomeKind
 from tidemill.model.states import EXECUTION_FINAL, TASK_FINAL
 from tidemill.store import check
 from tidemill.testing.sim import Given, Sim
-
-
-@pytest.fixture(scope="module")
-def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    made = Sim(tmp_path_factory.mktemp("check"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """What explanations are made of, and what it costs to read it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,19 +15,6 @@ from tidemill.model.outlook import Outlook
 from tidemill.store import schema
 from tidemill.store.explain import FAILURES_COUNTED, Gathered, Question, gather
 from tidemill.testing.sim import Given, Sim
-
-
-@pytest.fixture(scope="module")
-def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    made = Sim(tmp_path_factory.mktemp("explain"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def sim(_store: Sim) -> Sim:
-    _store.reset()
-    return _store
 
 
 def gathered(sim: Sim, key: ExecutionKey, task: int | None = None) -> Gathered:

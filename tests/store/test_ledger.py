@@ -1,6 +1,5 @@
 """The guards of the ledger, each statement by itself."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -26,19 +25,6 @@ from tidemill.store import ledger, nodes, schema
 from tidemill.store.ledger import BuildMove, Counters, ExecutionMove, TaskMove, stats_of
 from tidemill.store.ledger_settle import UNIT_BYTES, UNIT_EVENTS, Report, settle, units
 from tidemill.testing.sim import NODE, Given, Sim
-
-
-@pytest.fixture(scope="module")
-def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    made = Sim(tmp_path_factory.mktemp("ledger"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def sim(_store: Sim) -> Sim:
-    _store.reset()
-    return _store
 
 
 def a_move(key: ExecutionKey, index: int = 0, **changes: object) -> TaskMove:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,13 +12,6 @@ from tidemill.testing.sim import NODE, Sim
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 READ = Position(incarnation="n1-1", number=7)
-
-
-@pytest.fixture(scope="module")
-def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    made = Sim(tmp_path_factory.mktemp("blocks"))
-    yield made
-    made.close()
 
 
 @pytest.fixture

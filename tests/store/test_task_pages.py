@@ -1,7 +1,6 @@
 """Pages of tasks: the same as reading every task, at a price that does not follow how many there are."""
 
 import random
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -18,19 +17,6 @@ from tidemill.testing.sim import BEGINNING, Given, Sim
 
 STATES: Final = tuple(TaskState)
 ENDED: Final = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
-
-
-@pytest.fixture(scope="module")
-def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sim]:
-    made = Sim(tmp_path_factory.mktemp("pages"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def sim(_store: Sim) -> Sim:
-    _store.reset()
-    return _store
 
 
 def filled(

@@ -1,3 +1,5 @@
+"""The simulator's world, which tests of store and scheduler share."""
+
 from collections.abc import Iterator
 
 import pytest
