@@ -57,4 +57,4 @@ bench-million: $(READY) ## a million tasks in one execution: memory, and how lon
 	$(PY) -m bench.million
 
 clean: ## remove what the commands above made
-	rm -rf .venv .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

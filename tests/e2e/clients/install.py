@@ -1,0 +1,47 @@
+"""Installs other people's clients, each into a folder of its own under .clients/, once per list of exact versions."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.drive import ROOT
+
+HERE = Path(__file__).parent
+CACHE = ROOT / ".clients"
+
+
+def run(*words: str | Path, cwd: Path = ROOT) -> None:
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def installed(name: str, manifests: list[Path], install: Callable[[Path], None]) -> Path:
+    """The folder of the client ``name``, made by ``install`` unless it was made from these very manifests before.
+
+    A folder counts as made once its digest is there, which is written last: an installation that was cut short is
+    made anew.
+    """
+    folder = CACHE / name
+    digest = hashlib.sha256(b"\0".join(each.read_bytes() for each in manifests)).hexdigest()
+    mark = folder / "installed"
+    if not mark.is_file() or mark.read_text() != digest:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        install(folder)
+        mark.write_text(digest)
+    return folder
+
+
+def python(name: str) -> Path:
+    """An interpreter with what ``name``/requirements.txt lists, and nothing of ours."""
+    requirements = HERE / name / "requirements.txt"
+    uv = Path(sys.executable).with_name("uv")
+
+    def install(folder: Path) -> None:
+        run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv")
+        run(uv, "pip", "install", "--quiet", "--python", folder / "venv", "-r", requirements)
+
+    return installed(name, [requirements], install) / "venv" / "bin" / "python"
