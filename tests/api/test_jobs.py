@@ -96,7 +96,7 @@ def test_a_value_past_its_limit_is_400_naming_field_value_and_limit(
         ({"triggers": [{"type": "schedule"}]}, "spec.triggers.0.type"),
         ({"volumes": [{"name": "scratch"}]}, "spec.volumes.0.mountPath"),
         ({"policies": "eu"}, "spec.policies"),
-        ({"revision": {"traffic": 101}}, "spec.revision.traffic"),
+        ({"revision": []}, "spec.revision"),
         ([], "spec"),
     ],
 )

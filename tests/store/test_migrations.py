@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +48,26 @@ def test_running_them_again_changes_nothing(migrated: Engine) -> None:
     migrate.upgrade(migrated)
     with migrated.connect() as connection:
         assert sql_of(connection) == before
+
+
+def test_a_job_that_was_paused_stays_paused_and_keeps_what_is_only_kept(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'old.db'}", poolclass=NullPool)
+    configuration = migrate.config(engine)
+    command.upgrade(configuration, "0001")
+    extra = {"spec": {"revision": {"traffic": 0, "stickySessionTtl": 60, "mood": "calm"}, "policies": ["eu"]}}
+    with engine.begin() as connection:
+        for key, kept in ((1, extra), (2, {})):
+            connection.exec_driver_sql(
+                "INSERT INTO job (key, workspace, name, state, display_name, external_id, labels, extra,"
+                " created_at, created_by, updated_at, updated_by)"
+                " VALUES (?, 'main', ?, 'DEPLOYED', '', '', '{}', ?, 0, 'a', 0, 'a')",
+                (key, f"job-{key}", json.dumps(kept)),
+            )
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT traffic, sticky_ttl_s, canary_revision, extra FROM job ORDER BY key")
+        first, second = rows.all()
+    engine.dispose()
+    assert tuple(first)[:3] == (0, 60, "")
+    assert json.loads(first.extra) == {"spec": {"revision": {"mood": "calm"}, "policies": ["eu"]}}
+    assert tuple(second) == (100, 0, "", "{}")

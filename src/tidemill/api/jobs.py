@@ -10,6 +10,7 @@ from tidemill.api.calls import UPLOAD_HEADER, Asked, Call, json_answer
 from tidemill.api.paging import Limit, ListQuery, in_shape, list_query, page
 from tidemill.api.wire import parse_json, validated
 from tidemill.api.wire_jobs import JobBody, job_request, job_view, parse_states
+from tidemill.api.wire_revision import revision_view
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Job
 from tidemill.service import jobs
@@ -52,6 +53,13 @@ async def create_job(call: Asked, upload: bool = False) -> Response:
 async def get_job(call: Asked, name: str, show_secrets: bool = False) -> Response:
     read = partial(jobs.get, call.parts, call.principal, name, show_secrets=show_secrets, now=call.now)
     return json_answer(_view(call, await call.run(read)))
+
+
+@router.get("/{name}/revisions")
+async def list_revisions(call: Asked, name: str) -> Response:
+    # no page in any version: a job keeps few (contract 3.2)
+    found = await call.run(partial(jobs.revisions, call.parts, call.principal, name))
+    return json_answer([revision_view(revision) for revision in found])
 
 
 @router.put("/{name}")

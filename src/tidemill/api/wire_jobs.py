@@ -7,11 +7,13 @@ from pydantic import Field
 
 from tidemill.api.wire import Body, Json, Text, present, timestamp
 from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
+from tidemill.api.wire_revision import RevisionBody, active_wish, configuration_view, rollout_change
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
 from tidemill.model.states import JobState
 from tidemill.service.jobs import JobRequest
-from tidemill.service.specs import UNSET, EnvChange, RuntimeChange, SpecChange
+from tidemill.service.specs import EnvChange, RuntimeChange, SpecChange
+from tidemill.service.wishes import UNSET
 from tidemill.store.deploys import CONCURRENCY_MEMBER
 from tidemill.store.job_writes import MetadataChange
 
@@ -81,14 +83,6 @@ class RunnerBody(Body):
     repositories: list[str] | None = None
 
 
-class RevisionBody(Body):
-    active: Text = None
-    canary: Text = None
-    canary_percent: int | None = None
-    traffic: Annotated[int, Field(ge=0, le=100)] | None = None
-    sticky_session_ttl: int | None = None
-
-
 class SpecBody(Body):
     enabled: bool | None = None
     region: Text = None
@@ -116,14 +110,12 @@ def job_request(body: JobBody, *, name: str, upload: bool, watched: bool) -> Job
     runtime = spec.runtime or RuntimeBody()
     if runtime.docker_config:
         raise Invalid("spec.runtime.dockerConfig is for images of a registry, which this server does not run")
-    if spec.revision is not None and spec.revision.canary:
-        raise Invalid(f"spec.revision.canary is {spec.revision.canary!r}; this server has no canary revisions")
     return JobRequest(
         name=name,
         metadata=_metadata(body.metadata or MetadataBody()),
         spec=_spec(spec, runtime),
         image=runtime.image or "",
-        revision=(spec.revision.active if spec.revision is not None else None) or "",
+        revision=active_wish(spec.revision),
         from_manifest=() if runtime.max_concurrent_tasks else (CONCURRENCY_MEMBER,),
         upload=upload,
         watched=watched,
@@ -191,6 +183,7 @@ def _spec(spec: SpecBody, runtime: RuntimeBody) -> SpecChange:
             envs=_wish(runtime, "envs", None if runtime.envs is None else tuple(_env(env) for env in runtime.envs)),
             extra=_runtime_extra(runtime),
         ),
+        rollout=rollout_change(spec.revision, present=spec.has("revision")),
         extra=_spec_extra(spec),
     )
 
@@ -230,16 +223,8 @@ def _spec_extra(spec: SpecBody) -> dict[str, Json]:
         # read-only: it would be a secret in plain text
         (trigger.get("configuration") or {}).pop("callbackSecret", None)
     if spec.has("revision"):
-        extra["revision"] = _revision_extra(spec.revision or RevisionBody())
+        extra["revision"] = (spec.revision.model_extra if spec.revision is not None else None) or None
     return extra
-
-
-def _revision_extra(revision: RevisionBody) -> dict[str, Json] | None:
-    """What is kept of a RevisionConfiguration. Traffic 0 beside an empty ``active`` is Go's zero value, not a wish."""
-    kept = {**(revision.model_extra or {}), "stickySessionTtl": revision.sticky_session_ttl or None}
-    zero = revision.traffic == 0 and revision.has("active") and not revision.active
-    kept["traffic"] = None if zero else revision.traffic
-    return present(kept) or None
 
 
 def _plain(value: Json) -> Json:
@@ -251,13 +236,13 @@ def _plain(value: Json) -> Json:
 
 def _spec_view(job: Job) -> dict[str, Json]:
     spec, runtime = job.spec, job.spec.runtime
-    revision: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
+    unknown: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
     retry = {} if runtime.retry is None else {"retryPolicy": retry_view(runtime.retry)}
     return {
         **spec.extra,
         "enabled": spec.enabled,
         "region": spec.region,
-        "revision": {"traffic": 100, **revision, "active": job.active_revision},
+        "revision": configuration_view(job.active_revision, spec.rollout, unknown),
         "runtime": {
             **runtime.extra,
             **retry,
@@ -277,10 +262,12 @@ def _env_view(env: Env) -> dict[str, Json]:
 
 
 def _event_view(event: JobEvent) -> dict[str, Json]:
-    return {
+    view = {
         "time": timestamp(event.at),
         "type": event.type,
         "status": event.status,
         "message": event.message,
         "revision": event.revision,
+        "canaryRevision": event.canary or None,
     }
+    return present(view)

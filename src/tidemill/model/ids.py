@@ -14,6 +14,7 @@ JobKey = NewType("JobKey", int)
 NodeId = NewType("NodeId", str)
 
 JOB_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,47}[a-z0-9])?")
+REVISION_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXECUTION_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 ID_PREFIX_MIN: Final = 8
 

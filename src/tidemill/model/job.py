@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from tidemill.model.canary import Rollout
 from tidemill.model.ids import JobKey
 from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import JobState
@@ -57,35 +58,48 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a revision freezes. ``extra`` keeps members of the wire's spec that this slice does not act on."""
+    """What a revision freezes, and what all revisions share: ``enabled``, ``rollout`` and some of ``extra``.
+
+    ``extra`` keeps members of the wire's spec that this server does not act on.
+    """
 
     enabled: bool = True
     region: str = ""
     runtime: Runtime = field(default_factory=Runtime)
+    rollout: Rollout = field(default_factory=Rollout)
     extra: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One immutable snapshot. ``image_digest`` is empty while the revision is staged."""
+    """One snapshot that a job keeps, and what it is to its job now.
+
+    ``state`` is the job's own while the revision is staged, then DEPLOYED. ``percent`` of new executions run it.
+    """
 
     id: str
-    number: int
-    spec: JobSpec
-    image_digest: str
+    state: JobState
+    active: bool
+    canary: bool
+    previous: bool
+    percent: int
     created_at: datetime
     created_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """Something that happened to a job, for its user: ``status`` is a JobState's word, ``message`` says why."""
+    """Something that happened to a job, for its user: ``status`` is a JobState's word, ``message`` says why.
+
+    ``canary`` is the id of the canary that was set then, empty for none.
+    """
 
     at: datetime
     type: str
     status: str
     message: str
     revision: str
+    canary: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

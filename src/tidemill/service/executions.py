@@ -231,6 +231,7 @@ def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, reques
         env_sealed=sealed,
         memory_mb=request.memory_mb,
         allow_queue=request.allow_queue,
+        caller=principal.id,
         extra=request.extra,
     )
 

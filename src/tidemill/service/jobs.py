@@ -8,14 +8,15 @@ from typing import Final
 
 from tidemill import secrets
 from tidemill.model.errors import Forbidden, Invalid, NotFound
-from tidemill.model.ids import JOB_NAME, JobKey, new_key
-from tidemill.model.job import MASK, Job, JobSpec
+from tidemill.model.ids import JOB_NAME, REVISION_ID, JobKey, new_key
+from tidemill.model.job import MASK, Job, JobSpec, Revision
 from tidemill.model.principal import Principal, Role
 from tidemill.model.states import JobState
 from tidemill.service import specs
 from tidemill.service.parts import Parts
 from tidemill.service.specs import Editor, SpecChange
 from tidemill.store import identity, job_writes, jobs
+from tidemill.store import revisions as stored_revisions
 from tidemill.store.job_writes import JobWrite, MetadataChange
 from tidemill.store.jobs import JobPage
 from tidemill.store.uploads import NewUpload
@@ -65,6 +66,11 @@ def create(parts: Parts, principal: Principal, request: JobRequest, *, now: date
             f"metadata.name is {_cut(request.name)!r}; it must have 1 to 49 of a-z, 0-9 and -, "
             "and begin and end with a letter or digit"
         )
+    if request.revision and REVISION_ID.fullmatch(request.revision) is None:
+        raise Invalid(
+            f"spec.revision.active is {_cut(request.revision)!r}; the id of a job's first revision must have "
+            "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'"
+        )
     capability, write = _write(parts, principal, request, now)
     job = parts.database.write(lambda connection: job_writes.create(connection, write, now=now))
     return Written(job=masked(job), capability=capability)
@@ -88,6 +94,14 @@ def get(parts: Parts, principal: Principal, name: str, *, show_secrets: bool, no
         return masked(job)
     revision = job.active_revision or job.staged_revision
     return replace(job, spec=specs.opened(job.spec, job.key, revision, parts.keyring))
+
+
+def revisions(parts: Parts, principal: Principal, name: str) -> list[Revision]:
+    """All revisions that the job keeps, newest first. Two statements. Raises NotFound."""
+    found = parts.database.read(lambda connection: stored_revisions.find_all(connection, principal.workspace, name))
+    if found is None:
+        raise NotFound(f"no job {_cut(name)!r} in workspace {principal.workspace!r}")
+    return found
 
 
 def find_page(parts: Parts, search: Search, *, now: datetime) -> list[Job]:
@@ -160,6 +174,7 @@ def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetim
         image=request.image,
         from_manifest=request.from_manifest,
         revision=request.revision,
+        canary=request.spec.rollout.named,
     )
 
 

@@ -103,6 +103,7 @@ def _new(
         env_sealed=parts.keyring.seal(json.dumps(env), f"execution/{key}") if env else "",
         memory_mb=request.memory_mb,
         allow_queue=request.allow_queue,
+        caller=principal.id,
         extra=request.extra,
     )
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Final, TypeAlias, TypeVar
+from typing import Final
 
 from tidemill.model.errors import Invalid
 from tidemill.model.ids import JobKey
@@ -26,17 +25,9 @@ from tidemill.model.job import (
 )
 from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RetryPolicy
 from tidemill.secrets import KeyRing
-
-T = TypeVar("T")
-
-
-class Unset(Enum):
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
-Wish: TypeAlias = T | Unset | None
-"""A member of a request: absent (keep what is there), None (back to the default), or a value."""
+from tidemill.service import rollouts
+from tidemill.service.rollouts import NO_CHANGE, RolloutChange
+from tidemill.service.wishes import UNSET, Unset, Wish, chosen
 
 GENERATIONS: Final = ("mk2", "mk3")
 # a server without configured regions: all names mean its own nodes (docs/wire.md)
@@ -74,6 +65,7 @@ class SpecChange:
     enabled: Wish[bool] = UNSET
     region: Wish[str] = UNSET
     runtime: RuntimeChange = field(default_factory=RuntimeChange)
+    rollout: RolloutChange = NO_CHANGE
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -88,14 +80,15 @@ class Editor:
         """The spec merged with the change. Raises Invalid naming the field, its value and the limit."""
         change = self.change
         base = spec or JobSpec(region=DEFAULT_REGION, runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
-        region = _chosen(change.region, base.region, DEFAULT_REGION)
+        region = chosen(change.region, base.region, DEFAULT_REGION)
         if region not in REGIONS:
             raise Invalid(f"spec.region is {region!r}; the regions are {', '.join(REGIONS)}")
         return replace(
             base,
-            enabled=_chosen(change.enabled, base.enabled, default=True),
+            enabled=chosen(change.enabled, base.enabled, default=True),
             region=region,
             runtime=_merged_runtime(base.runtime, change.runtime, biggest_node_mb),
+            rollout=rollouts.merged(base.rollout, change.rollout),
             extra=_merged(base.extra, change.extra),
         )
 
@@ -132,12 +125,12 @@ def _default_memory_mb(biggest_node_mb: int | None) -> int:
 
 
 def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int | None) -> Runtime:
-    memory_mb = _chosen(change.memory_mb or None if change.memory_mb is not UNSET else UNSET, base.memory_mb, None)
+    memory_mb = chosen(change.memory_mb or None if change.memory_mb is not UNSET else UNSET, base.memory_mb, None)
     if memory_mb is None:
         memory_mb = _default_memory_mb(biggest_node_mb)
     elif change.memory_mb is not UNSET:
         _check_memory(memory_mb, biggest_node_mb)
-    generation = _chosen(change.generation, base.generation, DEFAULT_GENERATION) or DEFAULT_GENERATION
+    generation = chosen(change.generation, base.generation, DEFAULT_GENERATION) or DEFAULT_GENERATION
     if generation not in GENERATIONS:
         raise Invalid(f"spec.runtime.generation is {generation!r}; it must be one of {', '.join(GENERATIONS)}")
     return replace(
@@ -148,17 +141,11 @@ def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int |
         max_concurrent_tasks=_number(
             "maxConcurrentTasks", _nonzero(change.max_concurrent_tasks), base.max_concurrent_tasks, _CONCURRENCY
         ),
-        retry=_checked_retry(_chosen(change.retry, base.retry, None)),
+        retry=_checked_retry(chosen(change.retry, base.retry, None)),
         generation=generation,
         envs=_merged_envs(base.envs, change.envs),
         extra=_merged(base.extra, change.extra),
     )
-
-
-def _chosen(wish: Wish[T], kept: T, default: T) -> T:
-    if isinstance(wish, Unset):
-        return kept
-    return default if wish is None else wish
 
 
 def _nonzero(wish: Wish[int]) -> Wish[int]:
@@ -179,7 +166,7 @@ _CONCURRENCY: Final = _Range(1, MAX_CONCURRENT_TASKS, DEFAULT_MAX_CONCURRENT_TAS
 
 
 def _number(name: str, wish: Wish[int], kept: int, accepted: _Range) -> int:
-    value = _chosen(wish, kept, accepted.default)
+    value = chosen(wish, kept, accepted.default)
     if not accepted.low <= value <= accepted.high:
         raise Invalid(f"spec.runtime.{name} is {value}; it must be {accepted.low} to {accepted.high}")
     return value

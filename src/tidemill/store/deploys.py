@@ -11,7 +11,7 @@ from tidemill.model.ids import BuildKey, JobKey, new_image_tag
 from tidemill.model.image import image_ref
 from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec
 from tidemill.model.states import JobState
-from tidemill.store import jobs, schema, specs, uploads
+from tidemill.store import canaries, jobs, schema, specs, uploads
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
 
@@ -56,25 +56,38 @@ def add_revision(connection: Connection, row: AnyRow, revision: NewRevision, *, 
 
 
 def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, *, now: datetime) -> None:
-    """New executions run this revision from now on. Two statements, and see ``prune``."""
-    extra = {**row.extra, "spec": dict(spec.extra)}
-    connection.execute(
-        update(schema.job)
-        .where(_JOB.key == row.key)
-        .values(active_revision=revision, enabled=int(spec.enabled), extra=extra, updated_at=now)
-    )
+    """New executions run this revision from now on, but for the share of the canary in ``spec.rollout``.
+
+    A canary that is not kept any longer, or that is the revision itself, has ended. Four statements at most, and see
+    ``prune``.
+    """
+    rollout = spec.rollout
+    if rollout.canary and (rollout.canary == revision or not canaries.is_kept(connection, row.key, rollout.canary)):
+        rollout = canaries.ended(rollout)
+    if rollout.canary != row.canary_revision:
+        canaries.forget_choices(connection, row.key)
+    previous = row.previous_revision if row.active_revision == revision else row.active_revision
+    values: dict[str, object] = {
+        "active_revision": revision,
+        "previous_revision": previous,
+        "enabled": int(spec.enabled),
+        "extra": {**row.extra, "spec": dict(spec.extra)},
+        "updated_at": now,
+    }
+    connection.execute(update(schema.job).where(_JOB.key == row.key).values(values | canaries.values_of(rollout)))
     prune(connection, [row.key])
 
 
 def prune(connection: Connection, keys: Sequence[int]) -> None:
-    """Forget revisions of these jobs but the last five, the active and the staged one, and those of executions.
+    """Forget revisions of these jobs but the last five, the active and the staged one, the canary, and executions' own.
 
     One statement, by primary key and execution_revision.
     """
     execution, newer = schema.execution.c, schema.revision.alias("newer")
     pinned = exists().where(execution.job == _REVISION.job, execution.revision == _REVISION.id)
     used = exists().where(
-        _JOB.key == _REVISION.job, or_(_JOB.active_revision == _REVISION.id, _JOB.staged_revision == _REVISION.id)
+        _JOB.key == _REVISION.job,
+        or_(*(column == _REVISION.id for column in (_JOB.active_revision, _JOB.staged_revision, _JOB.canary_revision))),
     )
     # deploys that failed have no image, or no row any more: they drive none out that served
     oldest_kept = (
@@ -155,8 +168,9 @@ def finish_build(
     )
     connection.execute(update(schema.job).where(_JOB.key == row.key).values(staged_revision=""))
     activate(connection, jobs.row_by_key(connection, JobKey(row.key)), revision, spec, now=now)
-    message = f"revision {revision} is active"
-    rest(connection, jobs.row_by_key(connection, JobKey(row.key)), message=message, revision=revision, now=now)
+    after = jobs.row_by_key(connection, JobKey(row.key))
+    message = f"revision {revision} is active{canaries.story(row.canary_revision, canaries.rollout_of(after))}"
+    rest(connection, after, message=message, revision=revision, now=now)
 
 
 def fail_build(connection: Connection, build: BuildKey, *, message: str, now: datetime) -> None:

@@ -13,7 +13,7 @@ from tidemill.model.execution import Execution
 from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
-from tidemill.store import identity, inputs, jobs, schema, specs, uploads
+from tidemill.store import canaries, identity, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.ledger import Counters, stats_of
 from tidemill.store.schema import AnyRow
@@ -59,7 +59,8 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
 class NewExecution:
     """A request for an execution. ``aliases`` are the names under which the same request may come again.
 
-    ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content.
+    ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content,
+    ``caller`` the principal's id.
     """
 
     key: ExecutionKey
@@ -73,6 +74,7 @@ class NewExecution:
     env_sealed: str = field(default="", repr=False)
     memory_mb: int | None = None
     allow_queue: bool = True
+    caller: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -141,12 +143,13 @@ def create(
 
     ``chunks`` are those of ``stored`` when they fit into this unit; empty when the set is written already.
     Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. About twelve statements, by primary keys, job_name,
-    execution_alias and execution_live.
+    execution_alias and execution_live; and those of ``canaries.pick``.
     """
     again = repeated(connection, new)
     if again is not None:
         return again
     job = runnable(connection, new.workspace, new.job)
+    job = canaries.pick(connection, job, execution=new.id, caller=new.caller, now=now)
     most_mb = specs.decode(job.spec).runtime.memory_mb
     if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
         raise Invalid(f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
@@ -174,13 +177,19 @@ def record(connection: Connection, new: NewExecution, values: Mapping[str, objec
 
 
 def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
-    """The job (key, active_revision) with its active revision (spec, image_digest). One statement, by job_name.
+    """The job (key, active_revision, its canary) with its active revision (spec, image_digest).
+
+    One statement, by job_name.
 
     Raises NotFound, and NotRunnable with the reason when the job takes no executions.
     """
     job, revision = schema.job.c, schema.revision.c
     row = connection.execute(
-        select(job.key, job.state, job.enabled, job.extra, job.active_revision, revision.spec, revision.image_digest)
+        select(
+            *(job.key, job.state, job.enabled, job.active_revision),
+            *(job.canary_revision, job.canary_percent, job.sticky_ttl_s, job.traffic),
+            *(revision.spec, revision.image_digest),
+        )
         .outerjoin(schema.revision, and_(revision.job == job.key, revision.id == job.active_revision))
         .where(job.workspace == workspace, job.name == name, job.terminated_at.is_(None))
     ).one_or_none()
@@ -192,7 +201,7 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
         raise NotRunnable(f"job {name!r} has nothing to run yet (it is {row.state}): deploy it first")
     if not row.enabled:
         raise NotRunnable(f"job {name!r} is disabled: set spec.enabled to true first")
-    if row.extra.get("spec", {}).get("revision", {}).get("traffic") == 0:
+    if row.traffic == 0:
         raise NotRunnable(f"job {name!r} is paused: set spec.revision.traffic to 100 first")
     return row
 
@@ -287,7 +296,7 @@ def _job_key(connection: Connection, new: NewExecution) -> int:
 def new_values(
     new: NewExecution, stored: NewInputs, job: AnyRow, state: ExecutionState, now: datetime
 ) -> dict[str, object]:
-    """The row of a new execution: what the job's active revision says now is frozen into it."""
+    """The row of a new execution: what its revision says now is frozen into it."""
     runtime = specs.decode(job.spec).runtime
     return {
         "key": new.key,

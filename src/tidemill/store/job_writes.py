@@ -12,7 +12,7 @@ from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
 from tidemill.model.image import IMAGE_REF, LATEST, image_ref
 from tidemill.model.job import Job, JobSpec, JsonObject
 from tidemill.model.states import JobState
-from tidemill.store import deploys, jobs, ledger, rollbacks, schema, specs, uploads
+from tidemill.store import canaries, deploys, jobs, ledger, rollbacks, schema, specs, uploads
 from tidemill.store.deploys import NewRevision
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
@@ -55,8 +55,8 @@ class JobWrite:
     """A request to make or change a job. ``upload`` is set when bytes follow: then the spec is staged.
 
     ``key`` is for a job that is made. ``image`` is the reference that the request asks for, empty for no wish.
-    ``from_manifest`` names members that it left out and that the archive's blaxel.toml may set. ``revision`` is its
-    ``revision.active``, empty for no wish.
+    ``from_manifest`` names members that it left out and that the archive's blaxel.toml may set. ``revision`` and
+    ``canary`` are its ``revision.active`` and ``revision.canary``, empty for no wish.
     """
 
     key: JobKey
@@ -69,6 +69,7 @@ class JobWrite:
     image: str = ""
     from_manifest: tuple[str, ...] = ()
     revision: str = ""
+    canary: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,8 @@ def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
         why = " and is being deleted" if taken.state == JobState.DELETING else ""
         raise AlreadyExists(f"job {write.name!r} exists already in workspace {write.workspace!r}{why}")
     spec = write.editor.edit(None, uploads.biggest_node_mb(connection))
+    _check_canary(connection, write.key, write)
+    spec = _with_canary(write, spec, changed=True)
     _insert(connection, write, spec, now)
     row = jobs.row_by_key(connection, write.key)
     if write.upload is None:
@@ -112,6 +115,7 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
         raise Invalid(
             f"spec.revision.active is {back!r}, but the bytes of an upload are a new revision: send one or the other"
         )
+    _check_canary(connection, row.key, write)
     _change_metadata(connection, row, write, now)
     row = jobs.row_by_key(connection, JobKey(row.key))
     biggest = uploads.biggest_node_mb(connection)
@@ -123,10 +127,12 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
         return _seen(connection, row, now)
     spec = write.editor.edit(base.spec if base else None, biggest)
     if write.upload is not None:
+        spec = _with_canary(write, spec, changed=True)
         _stage(connection, row, write, write.upload, spec, now)
         return _seen(connection, row, now)
     if staged is not None:
-        _change_staged(connection, row, write, replace(staged, spec=write.editor.edit(staged.spec, biggest)))
+        edited = write.editor.edit(staged.spec, biggest)
+        _change_staged(connection, row, write, replace(staged, spec=_own_canary(write, edited, staged.spec)))
     if active is not None or staged is None or write.image:
         _activate(connection, row, write, _imaged(connection, write, spec, active), now, active)
     return _seen(connection, row, now)
@@ -257,7 +263,10 @@ def _activate(
     active: _Opened | None = None,
 ) -> None:
     spec, digest = wanted
-    if active is not None and _revisioned(spec) == _revisioned(active.spec):
+    changed = active is None or _revisioned(spec) != _revisioned(active.spec)
+    if active is not None and not changed:
+        if write.canary == active.id != write.revision:
+            raise Invalid(f"spec.revision.canary is {active.id!r}, the active revision itself; name another kept one")
         revision = active.id
         message = "changed without a new revision"
     else:
@@ -266,10 +275,10 @@ def _activate(
         sealed = write.editor.seal(spec, JobKey(row.key), revision)
         new = NewRevision(id=revision, spec=sealed, digest=digest, by=write.by)
         deploys.add_revision(connection, row, new, now=now)
+    spec = _with_canary(write, spec, changed=changed)
     deploys.activate(connection, row, revision, spec, now=now)
     if not row.staged_revision:
-        row = jobs.row_by_key(connection, JobKey(row.key))
-        deploys.rest(connection, row, message=message, revision=revision, now=now)
+        _rest(connection, row, message, revision, now)
 
 
 def _roll_back(connection: Connection, row: AnyRow, write: JobWrite, active: _Opened, back: str, now: datetime) -> None:
@@ -285,13 +294,47 @@ def _roll_back(connection: Connection, row: AnyRow, write: JobWrite, active: _Op
         )
     kept = {name: value for name, value in wanted.extra.items() if name in jobs.UNREVISIONED}
     frozen = {name: value for name, value in target.spec.extra.items() if name not in jobs.UNREVISIONED}
-    spec = replace(target.spec, enabled=wanted.enabled, extra={**frozen, **kept})
+    spec = replace(target.spec, enabled=wanted.enabled, rollout=wanted.rollout, extra={**frozen, **kept})
+    spec = _with_canary(write, spec, changed=True)
     dropped = "; the deploy that was under way is dropped" if row.staged_revision else ""
     _drop_staged(connection, row, now)
     deploys.activate(connection, jobs.row_by_key(connection, JobKey(row.key)), target.id, spec, now=now)
-    message = f"rolled back to revision {target.id}{dropped}"
-    row = jobs.row_by_key(connection, JobKey(row.key))
-    deploys.rest(connection, row, message=message, revision=target.id, now=now)
+    did = "canary promoted: revision" if target.id == row.canary_revision else "rolled back to revision"
+    _rest(connection, row, f"{did} {target.id}{dropped}", target.id, now)
+
+
+def _rest(connection: Connection, before: AnyRow, message: str, revision: str, now: datetime) -> None:
+    """Move a job to where it stays, and tell what has become of it since ``before``. Ten statements at most."""
+    row = jobs.row_by_key(connection, JobKey(before.key))
+    story = (
+        "" if before.canary_revision == revision else canaries.story(before.canary_revision, canaries.rollout_of(row))
+    )
+    deploys.rest(connection, row, message=f"{message}{story}", revision=revision, now=now)
+
+
+def _check_canary(connection: Connection, job: int, write: JobWrite) -> None:
+    """Raises Invalid for a canary that is not kept. The first revision may name itself: that is none."""
+    if write.canary != write.revision:
+        canaries.check_named(connection, job, write.canary)
+
+
+def _with_canary(write: JobWrite, spec: JobSpec, *, changed: bool) -> JobSpec:
+    """The spec with the canary that it has once its revision is active; ``changed``: that is another one than now.
+
+    A canary is tried beside one active revision. It ends with it, unless the same request names it. The one that is
+    made active is promoted: no canary any more.
+    """
+    promoted = write.canary != "" and write.canary == write.revision
+    if promoted or (changed and not write.canary):
+        return replace(spec, rollout=canaries.ended(spec.rollout))
+    return spec
+
+
+def _own_canary(write: JobWrite, edited: JobSpec, staged: JobSpec) -> JobSpec:
+    """A canary named beside what is active now is none for what is being built; that no canary is wanted counts."""
+    if not write.canary:
+        return edited
+    return replace(edited, rollout=replace(edited.rollout, canary=staged.rollout.canary))
 
 
 def _same(write: JobWrite, spec: JobSpec, revision: _Opened) -> bool:
@@ -354,4 +397,4 @@ def _revisioned(spec: JobSpec) -> tuple[object, ...]:
 
 
 def _seen(connection: Connection, row: AnyRow, now: datetime) -> Job:
-    return jobs.jobs_of(connection, [jobs.row_by_key(connection, JobKey(row.key))], now=now)[0]
+    return jobs.job_of(connection, jobs.row_by_key(connection, JobKey(row.key)), now=now)

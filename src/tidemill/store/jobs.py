@@ -11,11 +11,12 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, 
 from tidemill.model.ids import JobKey
 from tidemill.model.job import Job, JobEvent, JobSpec
 from tidemill.model.states import ExecutionState, JobState
-from tidemill.store import schema, specs
+from tidemill.store import canaries, schema, specs
 from tidemill.store.schema import AnyRow
 
-SHOWN_EVENTS: Final = 20
 KEPT_EVENTS: Final = 100
+# a page of lists has up to 200 jobs
+LISTED_EVENTS: Final = 20
 # a change of these members of a spec alters nothing of what tasks run: no new revision (docs/wire.md)
 UNREVISIONED: Final = frozenset({"triggers", "policies", "githubRunner", "revision"})
 
@@ -32,6 +33,11 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _JOB.extra,
     _JOB.active_revision,
     _JOB.staged_revision,
+    _JOB.previous_revision,
+    _JOB.canary_revision,
+    _JOB.canary_percent,
+    _JOB.sticky_ttl_s,
+    _JOB.traffic,
     _JOB.building_until,
     _JOB.executions_total,
     _JOB.revisions_total,
@@ -87,7 +93,7 @@ def row_by_key(connection: Connection, key: JobKey) -> AnyRow:
 def find(connection: Connection, workspace: str, name: str, *, now: datetime) -> Job | None:
     """The job of this name as its user sees it. Three statements: job_name, two primary keys."""
     row = row_of(connection, workspace, name)
-    return None if row is None else jobs_of(connection, [row], now=now)[0]
+    return None if row is None else job_of(connection, row, now=now)
 
 
 def find_key(connection: Connection, workspace: str, name: str) -> JobKey | None:
@@ -115,15 +121,20 @@ def find_page(connection: Connection, page: JobPage, *, now: datetime) -> list[J
         wanted.append(or_(beyond, and_(column == value, tied)))
     order = (column.desc(), _JOB.key.desc()) if page.descending else (column.asc(), _JOB.key.asc())
     rows = connection.execute(select(*_COLUMNS).where(*wanted).order_by(*order).limit(page.limit)).all()
-    return jobs_of(connection, rows, now=now)
+    return _jobs_of(connection, rows, LISTED_EVENTS, now)
 
 
-def jobs_of(connection: Connection, rows: Sequence[AnyRow], *, now: datetime) -> list[Job]:
+def job_of(connection: Connection, row: AnyRow, *, now: datetime) -> Job:
+    """The row of a job with its spec and all events that are kept. Two statements, by primary keys."""
+    return _jobs_of(connection, [row], KEPT_EVENTS, now)[0]
+
+
+def _jobs_of(connection: Connection, rows: Sequence[AnyRow], most_events: int, now: datetime) -> list[Job]:
     """Rows of jobs with their specs and last events, in the same order. Two statements, by primary keys."""
     if not rows:
         return []
     revisions = _specs(connection, [(row.key, row.active_revision or row.staged_revision) for row in rows])
-    events = _events(connection, [row.key for row in rows])
+    events = _events(connection, [row.key for row in rows], most_events)
     return [_job(row, revisions.get(row.key, JobSpec()), events.get(row.key, ()), now) for row in rows]
 
 
@@ -142,7 +153,7 @@ def live_spec(row: AnyRow, spec: JobSpec) -> JobSpec:
     if not row.active_revision:
         return spec
     kept: Mapping[str, object] = row.extra.get("spec", {})
-    return replace(spec, enabled=bool(row.enabled), extra=kept)
+    return replace(spec, enabled=bool(row.enabled), rollout=canaries.rollout_of(row), extra=kept)
 
 
 def move(connection: Connection, row: AnyRow, to: Move, *, now: datetime) -> None:
@@ -150,24 +161,24 @@ def move(connection: Connection, row: AnyRow, to: Move, *, now: datetime) -> Non
 
     The row was read in this unit and units run one after the other: a row that does not match is a bug.
     """
-    number = connection.execute(
+    counted = connection.execute(
         update(schema.job)
         .where(_JOB.key == row.key, _JOB.state.in_(_before(to.state)))
         .values(state=to.state.value, events_total=_JOB.events_total + 1, updated_at=now)
-        .returning(_JOB.events_total)
-    ).scalar_one()
-    _add_event(connection, JobKey(row.key), number, to, now)
+        .returning(_JOB.key, _JOB.events_total, _JOB.canary_revision)
+    ).one()
+    _add_event(connection, counted, to, now)
 
 
 def tell(connection: Connection, job: JobKey, event: Move, *, now: datetime) -> None:
     """An event that moves nothing. Two or three statements."""
-    number = connection.execute(
+    counted = connection.execute(
         update(schema.job)
         .where(_JOB.key == job)
         .values(events_total=_JOB.events_total + 1)
-        .returning(_JOB.events_total)
-    ).scalar_one()
-    _add_event(connection, job, number, event, now)
+        .returning(_JOB.key, _JOB.events_total, _JOB.canary_revision)
+    ).one()
+    _add_event(connection, counted, event, now)
 
 
 def has_live_executions(connection: Connection, job: JobKey, workspace: str) -> bool:
@@ -232,21 +243,23 @@ def _before(state: JobState) -> list[str]:
     return [other.value for other in JobState if other not in ends]
 
 
-def _add_event(connection: Connection, job: JobKey, number: int, event: Move, now: datetime) -> None:
-    table = schema.job_event
+def _add_event(connection: Connection, counted: AnyRow, event: Move, now: datetime) -> None:
+    """``counted`` is (key, events_total, canary_revision) of the job, this event included."""
+    table, number = schema.job_event, counted.events_total
     connection.execute(
         insert(table).values(
-            job=job,
+            job=counted.key,
             number=number,
             at=now,
             type="deployment",
             status=event.state.value,
             message=event.message,
             revision=event.revision,
+            canary_revision=counted.canary_revision,
         )
     )
     if number > KEPT_EVENTS:
-        connection.execute(delete(table).where(table.c.job == job, table.c.number <= number - KEPT_EVENTS))
+        connection.execute(delete(table).where(table.c.job == counted.key, table.c.number <= number - KEPT_EVENTS))
 
 
 def _specs(connection: Connection, wanted: Iterable[tuple[int, str]]) -> dict[int, JobSpec]:
@@ -258,18 +271,25 @@ def _specs(connection: Connection, wanted: Iterable[tuple[int, str]]) -> dict[in
     return {row.job: specs.decode(row.spec) for row in rows}
 
 
-def _events(connection: Connection, jobs: Sequence[int]) -> dict[int, tuple[JobEvent, ...]]:
-    """The last events of each job, oldest first."""
+def _events(connection: Connection, jobs: Sequence[int], most: int) -> dict[int, tuple[JobEvent, ...]]:
+    """The last ``most`` events of each job, oldest first."""
     table = schema.job_event.c
     rows = connection.execute(
-        select(table.job, table.at, table.type, table.status, table.message, table.revision)
+        select(table.job, table.at, table.type, table.status, table.message, table.revision, table.canary_revision)
         .join(schema.job, _JOB.key == table.job)
-        .where(table.job.in_(jobs), table.number > _JOB.events_total - SHOWN_EVENTS)
+        .where(table.job.in_(jobs), table.number > _JOB.events_total - most)
         .order_by(table.job, table.number)
     )
     found: dict[int, list[JobEvent]] = {}
     for row in rows:
-        event = JobEvent(at=row.at, type=row.type, status=row.status, message=row.message, revision=row.revision)
+        event = JobEvent(
+            at=row.at,
+            type=row.type,
+            status=row.status,
+            message=row.message,
+            revision=row.revision,
+            canary=row.canary_revision,
+        )
         found.setdefault(row.job, []).append(event)
     return {job: tuple(events) for job, events in found.items()}
 

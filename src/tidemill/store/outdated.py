@@ -64,7 +64,7 @@ def forget_jobs(connection: Connection, cutoff: datetime) -> int:
         .limit(JOBS_AT_ONCE)
     ).all()
     if keys:
-        for table in (schema.revision, schema.job_event, schema.upload):
+        for table in (schema.revision, schema.job_event, schema.upload, schema.sticky_choice):
             connection.execute(delete(table).where(table.c.job.in_(keys)))
         connection.execute(delete(schema.job).where(_JOB.key.in_(keys)))
     return len(keys)

@@ -13,7 +13,7 @@ from tidemill.model.ids import ExecutionKey, InputSetKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.rerun import LATEST, SAME, Selection
 from tidemill.model.states import EXECUTION_FINAL, TaskState
-from tidemill.store import executions, ranges, schema, uploads
+from tidemill.store import canaries, executions, ranges, schema, uploads
 from tidemill.store.executions import Created, NewExecution
 from tidemill.store.inputs import NewInputs
 from tidemill.store.ranges import Range
@@ -22,7 +22,6 @@ from tidemill.store.schema import AnyRow
 PAGE_TASKS: Final = 20_000
 
 _EXECUTION: Final = schema.execution.c
-_REVISION: Final = schema.revision.c
 _TASK: Final = schema.task.c
 _FROZEN: Final = (
     "revision",
@@ -182,14 +181,13 @@ def runnable(connection: Connection, workspace: str, name: str, revision: str) -
 
 
 def _revision(connection: Connection, job: AnyRow, wanted: str) -> AnyRow:
-    """The revision that a rerun begins from, in the shape of ``executions.runnable``. Raises NotFound."""
+    """The revision that a rerun begins from, in the shape of ``executions.runnable``. Raises NotFound.
+
+    ``latest`` is the active one, never the canary: who fixed what failed wants the fix to run.
+    """
     if wanted in {SAME, LATEST, job.active_revision}:
         return job
-    row = connection.execute(
-        select(
-            _REVISION.job.label("key"), _REVISION.id.label("active_revision"), _REVISION.spec, _REVISION.image_digest
-        ).where(_REVISION.job == job.key, _REVISION.id == wanted, _REVISION.image_digest != "")
-    ).one_or_none()
+    row = canaries.revision_row(connection, job.key, wanted)
     if row is None:
         raise NotFound(
             f"revision is {wanted[:64]!r}, which the job does not keep; it must be 'same', 'latest' or a kept one's id"

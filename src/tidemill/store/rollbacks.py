@@ -1,13 +1,10 @@
 """Which revision a request wants back."""
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from tidemill.model.errors import Invalid
-from tidemill.model.job import KEPT_REVISIONS
-from tidemill.store import schema
+from tidemill.store import canaries
 from tidemill.store.schema import AnyRow
-
-_REVISION = schema.revision.c
 
 
 def target(connection: Connection, row: AnyRow, wanted: str) -> str | None:
@@ -17,13 +14,9 @@ def target(connection: Connection, row: AnyRow, wanted: str) -> str | None:
     """
     if wanted in {"", row.active_revision, row.staged_revision}:
         return None
-    kept = (_REVISION.job == row.key, _REVISION.image_digest != "")
-    if connection.scalar(select(_REVISION.id).where(*kept, _REVISION.id == wanted)) is not None:
+    if canaries.is_kept(connection, row.key, wanted):
         return wanted
-    newest = connection.scalars(
-        select(_REVISION.id).where(*kept).order_by(_REVISION.number.desc()).limit(KEPT_REVISIONS)
-    ).all()
     raise Invalid(
         f"spec.revision.active is {wanted[:64]!r}, which the job does not keep; "
-        f"the newest that it keeps are {', '.join(newest) or 'none'}"
+        f"the newest that it keeps are {canaries.kept_ids(connection, row.key)}"
     )

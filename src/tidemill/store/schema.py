@@ -102,6 +102,11 @@ job = Table(
     ),  # members kept and returned: {"spec": .., "metadata": ..}
     Column("active_revision", String(64), nullable=False, server_default=""),
     Column("staged_revision", String(64), nullable=False, server_default=""),
+    Column("previous_revision", String(64), nullable=False, server_default=""),  # active before the active one
+    Column("canary_revision", String(64), nullable=False, server_default=""),
+    Column("canary_percent", Integer, nullable=False, server_default="0"),
+    Column("sticky_ttl_s", Integer, nullable=False, server_default="0"),
+    Column("traffic", Integer, nullable=False, server_default="100"),
     Column("building_until", Instant),  # the state reads BUILDING until then, for clients that must see it
     Column("executions_total", Integer, nullable=False, server_default="0"),
     Column("revisions_total", Integer, nullable=False, server_default="0"),
@@ -152,6 +157,18 @@ job_event = Table(
     Column("status", String(16), nullable=False),
     Column("message", Text, nullable=False),
     Column("revision", String(64), nullable=False),
+    Column("canary_revision", String(64), nullable=False, server_default=""),
+)
+
+# what a caller runs until then, where spec.revision.stickySessionTtl is set; as many rows as a job has callers
+sticky_choice = Table(
+    "sticky_choice",
+    metadata,
+    Column("job", BigInteger, primary_key=True, autoincrement=False),
+    Column("caller", String(64), primary_key=True),
+    Column("is_canary", Integer, nullable=False),
+    Column("ends_at", Instant, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 image = Table(

@@ -1,8 +1,10 @@
 """Specs of revisions as JSON documents, and back."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from tidemill.model.canary import Rollout
 from tidemill.model.execution import Reason
 from tidemill.model.job import Env, JobSpec, Runtime
 from tidemill.model.retry import RetryPolicy
@@ -14,6 +16,7 @@ def encode(spec: JobSpec) -> dict[str, object]:
     return {
         "enabled": spec.enabled,
         "region": spec.region,
+        "rollout": asdict(spec.rollout),
         "extra": dict(spec.extra),
         "runtime": {
             "image": runtime.image,
@@ -37,6 +40,7 @@ def decode(document: Mapping[str, Any]) -> JobSpec:
     return JobSpec(
         enabled=document["enabled"],
         region=document["region"],
+        rollout=Rollout(**document.get("rollout", {})),
         extra=document["extra"],
         runtime=Runtime(envs=envs, retry=retry, **runtime),
     )

@@ -1,4 +1,4 @@
-"""reruns, retry policies, retention, leases with a time to live, pages of tasks by state"""
+"""reruns, retry policies, retention, leases with a time to live, pages of tasks by state, canaries"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -49,3 +49,35 @@ def upgrade() -> None:
         there = sa.text(f"{column} IS NOT NULL")
         op.create_index(f"{table}_{column[:-3]}", table, [column], sqlite_where=there, postgresql_where=there)
     op.create_index("ix_revision_image_digest", "revision", ["image_digest"])
+    _canaries()
+
+
+def _canaries() -> None:
+    op.create_table(
+        "sticky_choice",
+        sa.Column("job", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("caller", sa.String(length=64), nullable=False),
+        sa.Column("is_canary", sa.Integer(), nullable=False),
+        sa.Column("ends_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("job", "caller"),
+        sqlite_with_rowid=False,
+    )
+    op.add_column("job_event", sa.Column("canary_revision", sa.String(length=64), server_default="", nullable=False))
+    for name in ("previous_revision", "canary_revision"):
+        op.add_column("job", sa.Column(name, sa.String(length=64), server_default="", nullable=False))
+    for name, default in (("canary_percent", "0"), ("sticky_ttl_s", "0"), ("traffic", "100")):
+        op.add_column("job", sa.Column(name, sa.Integer(), server_default=default, nullable=False))
+    _move_rollouts()
+
+
+def _move_rollouts() -> None:
+    """``traffic`` and ``stickySessionTtl`` lay among the members that are only kept; paused jobs must stay paused."""
+    job = sa.table(
+        "job", *(sa.column(name) for name in ("key", "sticky_ttl_s", "traffic")), sa.column("extra", sa.JSON)
+    )
+    connection = op.get_bind()
+    for key, extra in connection.execute(sa.select(job.c.key, job.c.extra)).all():
+        revision = extra.get("spec", {}).get("revision")
+        if revision:
+            values = {"traffic": revision.pop("traffic", 100), "sticky_ttl_s": revision.pop("stickySessionTtl", 0)}
+            connection.execute(sa.update(job).where(job.c.key == key).values(extra=extra, **values))
