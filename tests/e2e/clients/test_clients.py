@@ -16,6 +16,9 @@ import pytest
 from tests.e2e.clients import install
 from tests.e2e.drive import Server
 
+# the first test of a fresh checkout installs all clients
+pytestmark = pytest.mark.timeout(900)
+
 # Fails unless the job's own variable and that of the execution are what the client set last.
 SCRIPT: Final = """
 case "$(cat "$TIDEMILL_TASK_FILE")" in
@@ -41,6 +44,14 @@ class Client:
     errors: Mapping[str, tuple[str, str]]
 
 
+# TypeScript SDKs throw the body of the answer itself
+OBJECTS: Final = {
+    "get": ("Object", '"code":404'),
+    "run": ("Object", '"code":404'),
+    "execution": ("Object", '"code":404'),
+    "duplicate": ("Object", '"code":409'),
+    "invalid": ("Object", "metadata.name"),
+}
 CLIENTS: Final[Mapping[str, Client]] = {
     "python": Client(
         command=lambda: [sys.executable, "-W", "ignore", LIFECYCLE],
@@ -65,6 +76,12 @@ CLIENTS: Final[Mapping[str, Client]] = {
             "duplicate": ("UnexpectedStatus", "409"),
             "invalid": ("UnexpectedStatus", "metadata.name"),
         },
+    ),
+    "typescript": Client(
+        command=lambda: install.typescript("typescript"), after=("lists_paged",), paged=True, errors=OBJECTS
+    ),
+    "typescript-0.2.89": Client(
+        command=lambda: install.typescript("typescript-0.2.89"), after=("lists_bare",), paged=False, errors=OBJECTS
     ),
 }
 
