@@ -27,6 +27,7 @@ UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
+_LENGTH_DIGITS: Final = 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,8 @@ async def read_body(request: Request, limit: int) -> bytes:
 def announced_length(request: Request) -> int | None:
     """``Content-Length``; None when there is none to trust."""
     value = request.headers.get("content-length", "")
-    return int(value) if value.isdecimal() else None
+    # more digits than any length has would make int() itself fail
+    return int(value) if value.isdecimal() and len(value) <= _LENGTH_DIGITS else None
 
 
 def _bearer(request: Request) -> str:

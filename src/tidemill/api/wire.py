@@ -1,4 +1,4 @@
-"""The words of the wire that all resources share: JSON bodies, times, tasks' names, and how a bad body is told of."""
+"""The words of the wire that all resources share: JSON bodies, and times."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
+from tidemill.api.faults import told
 from tidemill.model.errors import Invalid
 
 Json = Any
@@ -17,6 +18,7 @@ Json = Any
 _MAX_DEPTH: Final = 64
 _WHOLE_TIME: Final = len("2026-01-02T03:04:05.678901Z")
 _ERRORS_SHOWN: Final = 5
+_NAME_SHOWN: Final = 128
 
 
 class Body(BaseModel):
@@ -59,9 +61,9 @@ def validated(model: type[B], document: Mapping[str, Json], *, strict: bool) -> 
     try:
         body = model.model_validate(document)
     except ValidationError as error:
-        raise Invalid(_sentence(error)) from None
+        raise Invalid(told(error, model)) from None
     if strict and (unknown := sorted(unknown_members(body, ""))):
-        raise Invalid(f"unknown members: {', '.join(unknown[:_ERRORS_SHOWN])}")
+        raise Invalid(f"unknown members: {', '.join(name[:_NAME_SHOWN] for name in unknown[:_ERRORS_SHOWN])}")
     return body
 
 
@@ -101,15 +103,6 @@ def timestamp(at: datetime | None) -> str | None:
 def present(members: Mapping[str, Json]) -> dict[str, Json]:
     """Without those that are None: clients of every age tolerate an absent member better than a null one."""
     return {name: value for name, value in members.items() if value is not None}
-
-
-def _sentence(error: ValidationError) -> str:
-    wrong = [
-        f"{'.'.join(str(part) for part in each['loc']) or 'the body'}: {each['msg'][:1].lower()}{each['msg'][1:]}"
-        for each in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
-    more = f"; and {len(wrong) - _ERRORS_SHOWN} more" if len(wrong) > _ERRORS_SHOWN else ""
-    return "; ".join(wrong[:_ERRORS_SHOWN]) + more
 
 
 def _check_depth(value: Json) -> None:

@@ -31,7 +31,7 @@ class ExecutionBody(Body):
     """All members but ``tasks``, which are never parsed."""
 
     env: dict[str, str] | None = None
-    memory: Annotated[int, Field(ge=0)] | None = None
+    memory: Annotated[int | None, Field(ge=0, description="a whole number of MB from 0 on; 0 is no wish")] = None
     execution_id: Text = None
     id: Text = None
     allow_queue: bool | None = None

@@ -1,15 +1,17 @@
 """Jobs on the wire (docs/wire.md, Job)."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tidemill.api.wire import Body, Json, Text, present, timestamp
 from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
 from tidemill.api.wire_revision import RevisionBody, active_wish, configuration_view, rollout_change
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
+from tidemill.model.quoted import quoted
 from tidemill.model.states import JobState
 from tidemill.service.jobs import JobRequest
 from tidemill.service.specs import EnvChange, RuntimeChange, SpecChange
@@ -20,12 +22,28 @@ from tidemill.store.job_writes import MetadataChange
 GENERATED_LABEL: Final = "x-blaxel-auto-generated"
 
 ExternalId = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9-]*$")]
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_PROTOCOLS: Final = ("HTTP", "TCP", "UDP", "TLS")
+
+
+def _repository(value: str) -> str:
+    if _REPOSITORY.fullmatch(value) is None:
+        raise ValueError("text of the form owner/repo")
+    return value
+
+
+def _known_protocol(value: str | None) -> str | None:
+    if value is not None and value.upper() not in _PROTOCOLS:
+        raise ValueError("no such protocol")
+    return value
 
 
 class MetadataBody(Body):
     name: Text = None
-    display_name: Annotated[str | None, Field(max_length=63)] = None
-    external_id: ExternalId | None = None
+    display_name: Annotated[str | None, Field(max_length=63, description="text of up to 63 characters")] = None
+    external_id: Annotated[
+        ExternalId | None, Field(description="text of up to 64 of A-Z, a-z, 0-9 and -, and of nothing else")
+    ] = None
     labels: dict[str, str | None] | None = None
     # read-only: accepted as `bl get -o yaml` prints them, and dropped
     created_at: Json = None
@@ -44,9 +62,11 @@ class EnvBody(Body):
 
 
 class PortBody(Body):
-    target: int
+    target: Annotated[int, Field(ge=1, le=65_535, description="a whole number from 1 to 65535")]
     name: str | None = None
-    protocol: str | None = None
+    protocol: Annotated[
+        Text, AfterValidator(_known_protocol), Field(description=f"one of {', '.join(_PROTOCOLS)}, in any case")
+    ] = None
 
 
 class RuntimeBody(Body):
@@ -72,15 +92,17 @@ class TriggerBody(Body):
 
 
 class VolumeBody(Body):
-    name: str
-    mount_path: str
-    type: Literal["ephemeral"]
-    size_mb: int
+    name: Annotated[str, Field(min_length=1, description="text that is not empty")]
+    mount_path: Annotated[
+        str, Field(pattern=r"^/[^\x00]*$", description="an absolute path: text that begins with / and holds no NUL")
+    ]
+    type: Annotated[Literal["ephemeral"], Field(description='"ephemeral", the only kind of volume')]
+    size_mb: Annotated[int, Field(ge=1, description="a whole number from 1 on (MB)")]
     read_only: bool | None = None
 
 
 class RunnerBody(Body):
-    repositories: list[str] | None = None
+    repositories: list[Annotated[str, AfterValidator(_repository)]] | None = None
 
 
 class SpecBody(Body):
@@ -204,7 +226,7 @@ def _runtime_extra(runtime: RuntimeBody) -> dict[str, Json]:
     if runtime.has("disk_percent"):
         percent = runtime.disk_percent or None
         if percent is not None and not 10 <= percent <= 95:
-            raise Invalid(f"spec.runtime.diskPercent is {percent}; it must be 10 to 95")
+            raise Invalid(f"spec.runtime.diskPercent is {quoted(percent)}; it must be 10 to 95")
         extra["diskPercent"] = percent
     return extra
 

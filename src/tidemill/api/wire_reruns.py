@@ -4,14 +4,16 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tidemill.api.wire import Body, Json, Text, parse_json, unknown_members, validated
 from tidemill.model.errors import Invalid
 from tidemill.model.execution import Reason
+from tidemill.model.quoted import quoted
 from tidemill.model.rerun import FAILED, SAME, RerunRequest, Selection, merged
 from tidemill.model.states import TASK_FINAL, TaskState
 
+_EXIT_CODES: Final = range(256)
 _SPAN: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _STATES: Final = tuple(sorted(state.value for state in TASK_FINAL))
 _REASONS: Final = tuple(reason.value for reason in Reason)
@@ -30,15 +32,21 @@ def _spelled_out(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value not in _NAMED:
-        raise Invalid(f"select is {value[:64]!r}; it must be 'failed', 'not_succeeded' or an object")
+        raise Invalid(f"select is {quoted(value)}; it must be 'failed', 'not_succeeded' or an object")
     return {"status": _NAMED[value]}
+
+
+def _exit_code(value: int) -> int:
+    if value not in _EXIT_CODES:
+        raise ValueError("an exit code, 0 to 255")
+    return value
 
 
 class SelectBody(Body):
     """Members that are absent, null or empty lists are no wish; the others are combined by AND."""
 
     status: Annotated[list[str] | None, BeforeValidator(_listed)] = None
-    exit_code: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    exit_code: Annotated[list[Annotated[int, AfterValidator(_exit_code)]] | None, BeforeValidator(_listed)] = None
     reason: Annotated[list[str] | None, BeforeValidator(_listed)] = None
     indices: Annotated[list[Json] | None, BeforeValidator(_listed)] = None
 
@@ -48,8 +56,8 @@ class RerunBody(Body):
 
     select: Annotated[SelectBody | None, BeforeValidator(_spelled_out)] = None
     revision: Text = None
-    memory: Annotated[int, Field(ge=0)] | None = None
-    timeout: Annotated[int, Field(ge=0)] | None = None
+    memory: Annotated[int | None, Field(ge=0, description="a whole number of MB from 0 on; 0 is no wish")] = None
+    timeout: Annotated[int | None, Field(ge=0, description="a whole number of seconds from 0 on; 0 is no wish")] = None
     env: dict[str, str] | None = None
     execution_id: Text = None
     id: Text = None

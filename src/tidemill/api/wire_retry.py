@@ -5,6 +5,7 @@ from typing import Final
 from tidemill.api.wire import Body, Json
 from tidemill.model.errors import Invalid
 from tidemill.model.execution import Reason
+from tidemill.model.quoted import quoted
 from tidemill.model.retry import DEFAULT_POLICY, RETRIED_REASONS, RetryPolicy
 
 _WHERE: Final = "spec.runtime.retryPolicy.neverOn"
@@ -18,7 +19,8 @@ class RetryPolicyBody(Body):
     initial_seconds: float | None = None
     factor: float | None = None
     max_seconds: float | None = None
-    never_on: list[int | str] | None = None
+    # each is looked at by ``_end``: a union would tell of two faults where there is one
+    never_on: list[Json] | None = None
 
 
 def retry_policy(body: RetryPolicyBody | None) -> RetryPolicy | None:
@@ -30,7 +32,7 @@ def retry_policy(body: RetryPolicyBody | None) -> RetryPolicy | None:
         initial_s=default.initial_s if body.initial_seconds is None else body.initial_seconds,
         factor=default.factor if body.factor is None else body.factor,
         max_s=default.max_s if body.max_seconds is None else body.max_seconds,
-        never_on=tuple(dict.fromkeys(_end(word) for word in body.never_on or ())),
+        never_on=tuple(dict.fromkeys(_end(index, word) for index, word in enumerate(body.never_on or ()))),
         extra=body.model_extra or {},
     )
 
@@ -46,14 +48,11 @@ def retry_view(policy: RetryPolicy) -> dict[str, Json]:
     }
 
 
-def _end(word: int | str) -> int | Reason:
+def _end(index: int, word: Json) -> int | Reason:
     """An exit code, or a condition in any case."""
-    if isinstance(word, int) and word in _EXIT_CODES:
+    if isinstance(word, int) and not isinstance(word, bool) and word in _EXIT_CODES:
         return word
     if isinstance(word, str) and word.lower() in _REASONS:
         return _REASONS[word.lower()]
     known = ", ".join(reason.value for reason in RETRIED_REASONS)
-    raise Invalid(
-        f"{_WHERE} has {word if isinstance(word, int) else word[:64]!r}; "
-        f"it must be of exit codes, 1 to 255, and of {known}"
-    )
+    raise Invalid(f"{_WHERE}[{index}] is {quoted(word)}; it must be an exit code, 1 to 255, or one of {known}")

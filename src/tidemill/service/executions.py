@@ -22,6 +22,7 @@ from tidemill.model.ids import (
     new_key,
 )
 from tidemill.model.principal import Principal
+from tidemill.model.quoted import quoted
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
 from tidemill.store import attempts, executions, inputs, ledger, reruns, results, shown, tasks
@@ -192,10 +193,10 @@ def _checked(request: ExecutionRequest, limits: Limits) -> int:
 def check_names(execution_id: str, request_id: str, idempotency_key: str) -> None:
     """What a request calls itself; empty for no wish. Raises Invalid."""
     if execution_id and EXECUTION_ID.fullmatch(execution_id) is None:
-        raise Invalid(f"executionId is {execution_id[:64]!r}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        raise Invalid(f"executionId is {quoted(execution_id)}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
     for name, value in (("id", request_id), ("Idempotency-Key", idempotency_key)):
         if len(value) > _MAX_NAME:
-            raise Invalid(f"{name} has {len(value)} characters; it may have up to {_MAX_NAME}")
+            raise Invalid(f"{name} is {quoted(value)}, of {len(value)} characters; it may have up to {_MAX_NAME}")
 
 
 def check_env(env: Mapping[str, str]) -> None:
@@ -204,7 +205,7 @@ def check_env(env: Mapping[str, str]) -> None:
     if len(env) > _MAX_ENV:
         raise Invalid(f"env has {len(env)} variables; it may have up to {_MAX_ENV}")
     for name, value in env.items():
-        check_variable(f"env: {name[:64]!r}", name, value)
+        check_variable("a name in env", f"env.{name[:64]}", name, value)
 
 
 def aliases(execution_id: str, request_id: str, idempotency_key: str) -> tuple[str, ...]:

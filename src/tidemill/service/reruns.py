@@ -13,6 +13,7 @@ from tidemill.model.execution import Execution
 from tidemill.model.ids import ExecutionKey, new_execution_id, new_key
 from tidemill.model.job import MAX_TIMEOUT_S
 from tidemill.model.principal import Principal
+from tidemill.model.quoted import quoted
 from tidemill.model.rerun import RerunRequest, Selection
 from tidemill.secrets import KeyRingError
 from tidemill.service import executions as service
@@ -37,7 +38,7 @@ def create(
     service.check_names(request.id, request.request_id, request.idempotency_key)
     service.check_env(request.env)
     if request.timeout_s is not None and not 1 <= request.timeout_s <= MAX_TIMEOUT_S:
-        raise Invalid(f"timeout is {request.timeout_s}; it must be 1 to {MAX_TIMEOUT_S} (seconds)")
+        raise Invalid(f"timeout is {quoted(request.timeout_s)}; it must be 1 to {MAX_TIMEOUT_S} (seconds)")
     origin = service.find(parts, principal, job, execution)
     key = ExecutionKey(new_key(int(now.timestamp() * 1000)))
     new = _new(parts, principal, origin, key, request)

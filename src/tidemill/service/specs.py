@@ -23,6 +23,7 @@ from tidemill.model.job import (
     JobSpec,
     Runtime,
 )
+from tidemill.model.quoted import quoted
 from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RetryPolicy
 from tidemill.secrets import KeyRing
 from tidemill.service import rollouts
@@ -132,7 +133,7 @@ def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int |
         _check_memory(memory_mb, biggest_node_mb)
     generation = chosen(change.generation, base.generation, DEFAULT_GENERATION) or DEFAULT_GENERATION
     if generation not in GENERATIONS:
-        raise Invalid(f"spec.runtime.generation is {generation!r}; it must be one of {', '.join(GENERATIONS)}")
+        raise Invalid(f"spec.runtime.generation is {quoted(generation)}; it must be one of {', '.join(GENERATIONS)}")
     return replace(
         base,
         memory_mb=memory_mb,
@@ -168,7 +169,7 @@ _CONCURRENCY: Final = _Range(1, MAX_CONCURRENT_TASKS, DEFAULT_MAX_CONCURRENT_TAS
 def _number(name: str, wish: Wish[int], kept: int, accepted: _Range) -> int:
     value = chosen(wish, kept, accepted.default)
     if not accepted.low <= value <= accepted.high:
-        raise Invalid(f"spec.runtime.{name} is {value}; it must be {accepted.low} to {accepted.high}")
+        raise Invalid(f"spec.runtime.{name} is {quoted(value)}; it must be {accepted.low} to {accepted.high}")
     return value
 
 
@@ -192,10 +193,10 @@ def _checked_retry(policy: RetryPolicy | None) -> RetryPolicy | None:
 
 def _check_memory(memory_mb: int, biggest_node_mb: int | None) -> None:
     if memory_mb < MIN_MEMORY_MB:
-        raise Invalid(f"spec.runtime.memory is {memory_mb}; it must be {MIN_MEMORY_MB} or more (MB)")
+        raise Invalid(f"spec.runtime.memory is {quoted(memory_mb)}; it must be {MIN_MEMORY_MB} or more (MB)")
     if biggest_node_mb is not None and memory_mb > biggest_node_mb:
         raise Invalid(
-            f"spec.runtime.memory is {memory_mb}; it must be {MIN_MEMORY_MB} to {biggest_node_mb}, "
+            f"spec.runtime.memory is {quoted(memory_mb)}; it must be {MIN_MEMORY_MB} to {biggest_node_mb}, "
             "what the biggest node has for tasks (MB)"
         )
 
@@ -211,24 +212,28 @@ def _merged_envs(base: tuple[Env, ...], wish: Wish[tuple[EnvChange, ...]]) -> tu
     if not wish:
         return tuple(env for env in base if env.secret)
     kept = {env.name: env for env in base}
-    merged = {change.name: _merged_env(kept.get(change.name), change) for change in wish}
+    merged = {
+        change.name: _merged_env(f"spec.runtime.envs[{index}]", kept.get(change.name), change)
+        for index, change in enumerate(wish)
+    }
     check_size("spec.runtime.envs", ((env.name, env.value) for env in merged.values()))
     if len(merged) < len(wish):
-        raise Invalid("spec.runtime.envs names a variable twice; each name may be there once")
+        names = [change.name for change in wish]
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise Invalid(f"spec.runtime.envs has {quoted(twice)} twice; each name may be there once")
     return tuple(merged.values())
 
 
-def _merged_env(kept: Env | None, change: EnvChange) -> Env:
-    where = f"spec.runtime.envs: {change.name!r}"
-    check_variable(where, change.name, change.value)
+def _merged_env(where: str, kept: Env | None, change: EnvChange) -> Env:
+    check_variable(f"{where}.name", f"{where}.value", change.name, change.value)
     secret = (kept is not None and kept.secret) if change.secret is None else change.secret
     if change.value != MASK:
         return Env(name=change.name, value=change.value, secret=secret)
     if kept is None:
-        raise Invalid(f"{where} has the mask {MASK} as its value, but there is no value to keep; send one")
+        raise Invalid(f"{where}.value is the mask {MASK}, but {quoted(change.name)} has no value to keep; send one")
     if kept.secret and not secret:
         # else whoever may change the job could read what only admins may
-        raise Invalid(f"{where} is secret; to make it plain send its value, not the mask")
+        raise Invalid(f"{where}.value is the mask {MASK}; to make {quoted(change.name)} plain send its value")
     return replace(kept, secret=secret)
 
 
@@ -239,12 +244,16 @@ def check_size(where: str, variables: Iterable[tuple[str, str]]) -> None:
         raise Invalid(f"{where} has {size} bytes in all; it may have up to {MAX_ENVS_BYTES}")
 
 
-def check_variable(where: str, name: str, value: str) -> None:
-    """Whether a program's environment can hold it. Raises Invalid; never repeats the value."""
+def check_variable(name_at: str, value_at: str, name: str, value: str) -> None:
+    """Whether a program's environment can hold it. ``name_at`` and ``value_at`` are the paths of both members.
+
+    Raises Invalid; never repeats the value, nor what follows ``=`` in a name, which is a value sent the wrong way.
+    """
     if not name or "=" in name or "\0" in name:
-        raise Invalid(f"{where} is no name of a variable: it must not be empty or hold = or NUL")
+        shown = quoted(name.partition("=")[0] + "=...") if "=" in name else quoted(name)
+        raise Invalid(f"{name_at} is {shown}; a variable's name must not be empty or hold = or NUL")
     if "\0" in value:
-        raise Invalid(f"{where} has a value with a NUL character, which no environment can hold")
+        raise Invalid(f"{value_at} holds a NUL character, which no environment can hold")
     size = len(name.encode()) + len(value.encode())
     if size > MAX_ENV_BYTES:
-        raise Invalid(f"{where} has {size} bytes with its name; the system takes up to {MAX_ENV_BYTES}")
+        raise Invalid(f"{value_at} has {size} bytes with its name; the system takes up to {MAX_ENV_BYTES}")

@@ -12,6 +12,7 @@ from tidemill.model.errors import Conflict, Invalid, NotFound, NotRunnable, Over
 from tidemill.model.execution import Execution
 from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
 from tidemill.model.job import MIN_MEMORY_MB
+from tidemill.model.quoted import quoted
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
 from tidemill.store import canaries, identity, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
@@ -152,7 +153,7 @@ def create(
     job = canaries.pick(connection, job, execution=new.id, caller=new.caller, now=now)
     most_mb = specs.decode(job.spec).runtime.memory_mb
     if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
-        raise Invalid(f"memory is {new.memory_mb}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
+        raise Invalid(f"memory is {quoted(new.memory_mb)}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
     if not new.allow_queue:
         _check_fits(connection, most_mb if new.memory_mb is None else new.memory_mb)
     state = first_state(connection, new)
