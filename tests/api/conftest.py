@@ -18,7 +18,19 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def api(tmp_path: Path, migrated: Path) -> Iterator[Api]:
-    shutil.copy(migrated, tmp_path / "tidemill.db")
-    api = opened(tmp_path)
+    yield from served(tmp_path, migrated)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Api]:
+    """One server with the job sweep for a module's tests, all of which leave it as it was."""
+    for api in served(tmp_path_factory.mktemp("kept"), migrated):
+        api.deployed()
+        yield api
+
+
+def served(folder: Path, migrated: Path) -> Iterator[Api]:
+    shutil.copy(migrated, folder / "tidemill.db")
+    api = opened(folder)
     yield api
     api.close()

@@ -47,9 +47,9 @@ RUNTIME: Final[list[tuple[dict[str, Any], str, str, str]]] = [
     ({"image": 7}, "image", "7", "text"),
     ({"memory": "much"}, "memory", '"much"', "a whole number"),
     ({"memory": True}, "memory", "true", "a whole number"),
-    ({"memory": 15}, "memory", "15", "16 or more"),
-    ({"memory": -1}, "memory", "-1", "16 or more"),
-    ({"memory": -(2**63)}, "memory", str(-(2**63)), "16 or more"),
+    ({"memory": 15}, "memory", "15", "16 "),
+    ({"memory": -1}, "memory", "-1", "16 "),
+    ({"memory": -(2**63)}, "memory", str(-(2**63)), "16 "),
     ({"timeout": 1.5}, "timeout", "1.5", "a whole number"),
     ({"timeout": "15m"}, "timeout", '"15m"', "a whole number"),
     ({"timeout": 86_401}, "timeout", "86401", "1 to 86400"),
@@ -162,108 +162,114 @@ SELECTS: Final[list[tuple[object, str, str, str]]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def origin(kept: Api) -> str:
+    """An execution that has ended, for reruns."""
+    kept.node()
+    found: str = kept.post(RUNS, {}).json()["executionId"]
+    kept.delete(f"{RUNS}/{found}")
+    return found
+
+
 def job(metadata: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "sweep", **metadata}, "spec": spec}
 
 
-def refused(api: Api, body: dict[str, Any]) -> str:
+def refused(kept: Api, body: dict[str, Any]) -> str:
     """What both a new job and a change of one are told; neither leaves anything."""
-    api.deployed()
-    before = api.get("/v0/jobs").text, api.revisions("sweep")
-    changed = assert_problem(api.put("/v0/jobs/sweep", body), 400, "INVALID")
+    before = kept.get("/v0/jobs").text, kept.revisions("sweep")
+    changed = assert_problem(kept.put("/v0/jobs/sweep", body), 400, "INVALID")
     another = {**body, "metadata": {**body["metadata"], "name": "another"}} if "name" in body["metadata"] else body
-    assert assert_problem(api.post(JOBS, another), 400, "INVALID") == changed
-    assert (api.get("/v0/jobs").text, api.revisions("sweep")) == before
+    assert assert_problem(kept.post(JOBS, another), 400, "INVALID") == changed
+    assert (kept.get("/v0/jobs").text, kept.revisions("sweep")) == before
     assert SECRET not in changed
     return changed
 
 
 @pytest.mark.parametrize(("change", "path", "value", "right"), METADATA)
-def test_metadata(api: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
-    message = assert_problem(api.post(JOBS, job(change, {})), 400, "INVALID")
+def test_metadata(kept: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
+    before = kept.get("/v0/jobs").text
+    message = assert_problem(kept.post(JOBS, job(change, {})), 400, "INVALID")
     assert message.startswith(f"{path} ")
     assert value in message
     assert right in message
-    assert api.get("/v0/jobs").json()["meta"]["total"] == 0
+    assert kept.get("/v0/jobs").text == before
 
 
 @pytest.mark.parametrize(("change", "path", "value", "right"), SPEC)
-def test_spec(api: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
-    message = refused(api, job({}, change))
+def test_spec(kept: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
+    message = refused(kept, job({}, change))
     assert message.startswith(f"{path} is {value}; it must be ")
     assert right in message
 
 
 @pytest.mark.parametrize(("change", "path", "value", "right"), RUNTIME)
-def test_runtime(api: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
-    message = refused(api, job({}, {"runtime": change}))
+def test_runtime(kept: Api, change: dict[str, Any], path: str, value: str, right: str) -> None:
+    message = refused(kept, job({}, {"runtime": change}))
     assert message.startswith(f"spec.runtime.{path} is ")
     assert value in message
     assert right in message
 
 
 @pytest.mark.parametrize(("change", "member", "value", "right"), VOLUMES)
-def test_volumes(api: Api, change: dict[str, Any], member: str, value: str, right: str) -> None:
-    message = refused(api, job({}, {"volumes": [VOLUME, {**VOLUME, **change}]}))
+def test_volumes(kept: Api, change: dict[str, Any], member: str, value: str, right: str) -> None:
+    message = refused(kept, job({}, {"volumes": [VOLUME, {**VOLUME, **change}]}))
     assert message.startswith(f"spec.volumes[1].{member} is {value}")
     assert right in message
 
 
 @pytest.mark.parametrize("member", VOLUME)
-def test_a_volume_without_a_member_that_it_needs(api: Api, member: str) -> None:
+def test_a_volume_without_a_member_that_it_needs(kept: Api, member: str) -> None:
     volume = {name: value for name, value in VOLUME.items() if name != member}
-    assert f"spec.volumes[0].{member} is missing; it must be " in refused(api, job({}, {"volumes": [volume]}))
+    assert f"spec.volumes[0].{member} is missing; it must be " in refused(kept, job({}, {"volumes": [volume]}))
 
 
 @pytest.mark.parametrize(("envs", "path", "words"), ENVS)
-def test_variables_are_named_and_their_values_never_repeated(api: Api, envs: object, path: str, words: str) -> None:
-    message = refused(api, job({}, {"runtime": {"envs": envs}}))
+def test_variables_are_named_and_their_values_never_repeated(kept: Api, envs: object, path: str, words: str) -> None:
+    message = refused(kept, job({}, {"runtime": {"envs": envs}}))
     assert path in message
     assert words in message
 
 
 @pytest.mark.parametrize(("body", "path", "value", "right"), [*STARTS, *TASKS])
-def test_a_new_execution(api: Api, body: object, path: str, value: str, right: str) -> None:
-    api.deployed()
-    message = assert_problem(api.post(RUNS, body), 400, "INVALID")
+def test_a_new_execution(kept: Api, body: object, path: str, value: str, right: str) -> None:
+    before = kept.get(RUNS).text
+    message = assert_problem(kept.post(RUNS, body), 400, "INVALID")
     assert path in message
     assert value in message
     assert right in message
     assert SECRET not in message
-    assert api.get(RUNS).json()["meta"]["total"] == 0
+    assert kept.get(RUNS).text == before
 
 
 @pytest.mark.parametrize(("body", "path", "value", "right"), [*STARTS, *SELECTS])
-def test_a_rerun(api: Api, body: object, path: str, value: str, right: str) -> None:
-    api.deployed()
-    api.node()
-    origin = api.post(RUNS, {}).json()["executionId"]
-    api.delete(f"{RUNS}/{origin}")
+def test_a_rerun(kept: Api, origin: str, body: object, path: str, value: str, right: str) -> None:
+    before = kept.get(RUNS).text
     named = body if isinstance(body, dict) and "select" in body else {"select": "not_succeeded", **_object(body)}
-    message = assert_problem(api.post(f"{RUNS}/{origin}/rerun", named), 400, "INVALID")
+    message = assert_problem(kept.post(f"{RUNS}/{origin}/rerun", named), 400, "INVALID")
     assert path in message
     assert value in message
     assert right in message
     assert SECRET not in message
-    assert api.get(RUNS).json()["meta"]["total"] == 1
+    assert kept.get(RUNS).text == before
 
 
 @pytest.mark.parametrize("protocol", ["HTTP", "tcp", "Udp", "tls", None, ""])
-def test_protocols_are_taken_in_any_case(api: Api, protocol: str | None) -> None:
+def test_protocols_are_taken_in_any_case(kept: Api, protocol: str | None) -> None:
     ports = [{"target": 1}, {"target": 65_535, "protocol": protocol}]
-    answer = api.post(JOBS, job({}, {"runtime": {"ports": ports}}))
+    answer = kept.put("/v0/jobs/sweep?upload=true", job({}, {"runtime": {"ports": ports}}))
     assert answer.status_code == 200, answer.text
 
 
-def test_many_faults_are_counted(api: Api) -> None:
+def test_many_faults_are_counted(kept: Api) -> None:
     ports = [{"target": 0}] * 9
-    message = refused(api, job({}, {"runtime": {"ports": ports}}))
+    message = refused(kept, job({}, {"runtime": {"ports": ports}}))
     assert message.count("spec.runtime.ports[") == 5
     assert message.endswith("; and 4 more")
 
 
-def test_a_long_value_is_cut(api: Api) -> None:
-    message = refused(api, job({}, {"runtime": {"memory": "x" * 100_000}}))
+def test_a_long_value_is_cut(kept: Api) -> None:
+    message = refused(kept, job({}, {"runtime": {"memory": "x" * 100_000}}))
     assert len(message) < 200
     assert "x" * 60 + "xxx..." in message
 
