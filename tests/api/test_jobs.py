@@ -162,7 +162,7 @@ def test_what_go_prints_and_sends_back_changes_nothing(api: Api) -> None:
 
 
 def test_a_list_that_is_present_replaces_the_list(api: Api) -> None:
-    trigger = {"id": "t1", "type": "cron", "configuration": {"schedule": "0 3 * * *"}}
+    trigger = {"id": "t1", "type": "cron", "enabled": True, "configuration": {"schedule": "0 3 * * *"}}
     api.deployed()
     put(api, {"triggers": [trigger], "policies": ["eu"]})
     put(api, {"runtime": {"timeout": 5}})

@@ -118,7 +118,7 @@ def test_what_was_read_may_be_sent_back_with_another_id(api: Api) -> None:
 
 def test_what_needs_no_revision_stays_as_it_is_now_and_may_change_beside_it(api: Api) -> None:
     first, second = two(api)
-    trigger = {"type": "cron", "configuration": {"schedule": "0 3 * * *"}}
+    trigger = {"id": "t1", "type": "cron", "enabled": False, "configuration": {"schedule": "0 3 * * *"}}
     api.put("/v0/jobs/sweep", {"spec": {"triggers": [trigger], "policies": ["eu"]}})
     assert active(api) == second
     assert put(api, first, {"policies": ["us"], "enabled": False}).json()["status"] == "DEACTIVATED"

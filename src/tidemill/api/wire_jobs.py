@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from tidemill.api.wire import Body, Json, Text, present, timestamp
 from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
 from tidemill.api.wire_revision import RevisionBody, active_wish, configuration_view, rollout_change
+from tidemill.api.wire_triggers import TriggerBody, triggers_of
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
 from tidemill.model.quoted import quoted
@@ -82,13 +83,6 @@ class RuntimeBody(Body):
     disk_percent: int | None = None
     docker_config: Text = None
     skip_build: Json = None
-
-
-class TriggerBody(Body):
-    id: str | None = None
-    type: Literal["http", "http-async", "cron"]
-    enabled: bool | None = None
-    configuration: dict[str, Json] | None = None
 
 
 class VolumeBody(Body):
@@ -234,16 +228,14 @@ def _runtime_extra(runtime: RuntimeBody) -> dict[str, Json]:
 def _spec_extra(spec: SpecBody) -> dict[str, Json]:
     extra = dict(spec.model_extra or {})
     for name, member, value in (
-        ("triggers", "triggers", spec.triggers),
         ("volumes", "volumes", spec.volumes),
         ("policies", "policies", spec.policies),
         ("github_runner", "githubRunner", spec.github_runner),
     ):
         if spec.has(name):
             extra[member] = _plain(value)
-    for trigger in extra.get("triggers") or []:
-        # read-only: it would be a secret in plain text
-        (trigger.get("configuration") or {}).pop("callbackSecret", None)
+    if spec.has("triggers"):
+        extra["triggers"] = None if spec.triggers is None else triggers_of(spec.triggers)
     if spec.has("revision"):
         extra["revision"] = (spec.revision.model_extra if spec.revision is not None else None) or None
     return extra

@@ -304,8 +304,11 @@ def _roll_back(connection: Connection, row: AnyRow, write: JobWrite, active: _Op
 
 
 def _rest(connection: Connection, before: AnyRow, message: str, revision: str, now: datetime) -> None:
-    """Move a job to where it stays, and tell what has become of it since ``before``. Ten statements at most."""
+    """Move a job to where it stays, and tell what has become of it since ``before``. Twelve statements at most."""
     row = jobs.row_by_key(connection, JobKey(before.key))
+    if row.enabled and (before.active_revision != revision or not before.enabled):
+        did = f"revision {revision} takes its place" if before.enabled else "enabled again"
+        jobs.move(connection, row, Move(state=JobState.DEPLOYING, message=did, revision=revision), now=now)
     story = (
         "" if before.canary_revision == revision else canaries.story(before.canary_revision, canaries.rollout_of(row))
     )

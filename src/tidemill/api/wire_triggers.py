@@ -1,0 +1,170 @@
+"""``spec.triggers`` on the wire (docs/wire.md, Triggers): their form is checked, they are kept and returned."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+from tidemill.api.wire import Body, Json, render
+from tidemill.model.errors import Invalid
+
+MAX_TASKS: Final = 10_000
+MAX_TASKS_BYTES: Final = 1 << 20
+MAX_RETRY: Final = 100
+MAX_TIMEOUT_S: Final = 86_400
+MAX_ASYNC_TIMEOUT_S: Final = 900
+
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SCHEDULE: Final = re.compile(r"[A-Za-z0-9*,/#?-]+(?: +[A-Za-z0-9*,/#?-]+){4}")
+_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+_URL: Final = re.compile(r"https?://[^\s/?#]+\S*")
+_LONGEST: Final = {"schedule": 200, "path": 200, "callbackUrl": 2_000, "timezone": 64}
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "authenticationType": ("blaxel", "public"),
+    "catchUp": ("none", "last", "all"),
+    "overlap": ("allow", "skip"),
+}
+_SHOWN: Final = 64
+
+
+class ConfigurationBody(Body):
+    """Checked by hand, so that a message can say what would be right."""
+
+    schedule: Json = None
+    timezone: Json = None
+    catch_up: Json = None
+    overlap: Json = None
+    tasks: Json = None
+    path: Json = None
+    authentication_type: Json = None
+    retry: Json = None
+    timeout: Json = None
+    callback_url: Json = None
+    # read-only: it would be a secret in plain text
+    callback_secret: Json = None
+
+
+class TriggerBody(Body):
+    id: str | None = None
+    type: Literal["http", "http-async", "cron"]
+    enabled: bool | None = None
+    configuration: ConfigurationBody | None = None
+
+
+def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
+    """The triggers as they are kept, each with an id of its own and ``enabled``. Raises Invalid.
+
+    An id that is left out is TYPE-NUMBER, one that is there twice gets a number: the same request, the same ids.
+    """
+    found, taken = list[dict[str, Json]](), set[str]()
+    given = {body.id for body in bodies if body.id}
+    for number, body in enumerate(bodies):
+        path = f"spec.triggers.{number}"
+        if body.id and _ID.fullmatch(body.id) is None:
+            raise Invalid(f"{path}.id is {_shown(body.id)}; it must have 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
+        name = body.id if body.id and body.id not in taken else next(_fresh(body, given | taken))
+        taken.add(name)
+        trigger = {**(body.model_extra or {}), "id": name, "type": body.type, "enabled": body.enabled is not False}
+        configuration = _configuration(f"{path}.configuration", body)
+        if body.configuration is not None:
+            trigger["configuration"] = configuration
+        found.append(trigger)
+    return found
+
+
+def _fresh(body: TriggerBody, taken: set[str]) -> Iterator[str]:
+    """Ids that nobody has, in order."""
+    stem, number = (body.id[:56], 2) if body.id else (body.type, 1)
+    while True:
+        if f"{stem}-{number}" not in taken:
+            yield f"{stem}-{number}"
+        number += 1
+
+
+def _configuration(path: str, body: TriggerBody) -> dict[str, Json]:
+    """What is kept of a configuration: members that are set, as they were sent. Raises Invalid."""
+    document = {} if body.configuration is None else body.configuration.model_dump(by_alias=True, exclude_unset=True)
+    document.pop("callbackSecret", None)
+    # "" and 0 are what Go prints of a member that was never set
+    kept = {name: value for name, value in document.items() if value is not None and value != ""}
+    if body.type == "cron" and "schedule" not in kept:
+        raise Invalid(f"{path}.schedule is missing; a cron trigger needs one, like '0 3 * * *'")
+    if isinstance(kept.get("timeout"), int) and kept["timeout"] == 0 and kept["timeout"] is not False:
+        del kept["timeout"]
+    if kept.get("tasks") == []:
+        del kept["tasks"]
+    for name, check in _CHECKS.items():
+        if name in kept:
+            check(f"{path}.{name}", kept[name])
+    if "timeout" in kept:
+        most = MAX_ASYNC_TIMEOUT_S if body.type == "http-async" else MAX_TIMEOUT_S
+        _check_number(f"{path}.timeout", kept["timeout"], 1, most, " seconds")
+    return kept
+
+
+def _check_text(path: str, value: Json, pattern: re.Pattern[str], right: str) -> None:
+    longest = _LONGEST[path.rpartition(".")[2]]
+    if not isinstance(value, str) or len(value) > longest or pattern.fullmatch(value) is None:
+        raise Invalid(f"{path} is {_shown(value)}; it must be {right}, of up to {longest} characters")
+
+
+def _check_schedule(path: str, value: Json) -> None:
+    _check_text(path, value, _SCHEDULE, "a cron schedule of five fields, like '0 3 * * *'")
+
+
+def _check_timezone(path: str, value: Json) -> None:
+    _check_text(path, value, re.compile(r"[A-Za-z0-9_+/-]+"), "the name of a time zone, like 'Europe/Paris'")
+
+
+def _check_path(path: str, value: Json) -> None:
+    _check_text(path, value, _PATH, "a path that begins with /, like '/invoke'")
+    if value.rstrip("/") == "/executions" or value.startswith("/executions/"):
+        raise Invalid(f"{path} is {_shown(value)}; that path starts executions: choose another one")
+
+
+def _check_url(path: str, value: Json) -> None:
+    _check_text(path, value, _URL, "a URL that begins with http:// or https://")
+
+
+def _check_word(path: str, value: Json) -> None:
+    words = _WORDS[path.rpartition(".")[2]]
+    if value not in words:
+        raise Invalid(f"{path} is {_shown(value)}; it must be one of {', '.join(words)}")
+
+
+def _check_retry(path: str, value: Json) -> None:
+    _check_number(path, value, 0, MAX_RETRY)
+
+
+def _check_number(path: str, value: Json, least: int, most: int, unit: str = "") -> None:
+    # to Python, true is a number
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise Invalid(f"{path} is {_shown(value)}; it must be a whole number, {least} to {most}{unit}")
+
+
+def _check_tasks(path: str, value: Json) -> None:
+    if not isinstance(value, list):
+        raise Invalid(f"{path} is {_shown(value)}; it must be an array of objects, the arguments of each task")
+    if len(value) > MAX_TASKS:
+        raise Invalid(f"{path} has {len(value)} elements; it may have 1 to {MAX_TASKS}")
+    for number, task in enumerate(value):
+        if not isinstance(task, dict):
+            raise Invalid(f"{path}.{number} is {_shown(task)}; it must be an object of arguments")
+    size = len(render(value))
+    if size > MAX_TASKS_BYTES:
+        raise Invalid(f"{path} has {size} bytes in all; it may have up to {MAX_TASKS_BYTES}")
+
+
+def _shown(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Json], None]]] = {
+    "schedule": _check_schedule,
+    "timezone": _check_timezone,
+    "path": _check_path,
+    "callbackUrl": _check_url,
+    "retry": _check_retry,
+    "tasks": _check_tasks,
+    **dict.fromkeys(_WORDS, _check_word),
+}
