@@ -58,7 +58,7 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
     found, taken = list[dict[str, Json]](), set[str]()
     given = {body.id for body in bodies if body.id}
     for number, body in enumerate(bodies):
-        path = f"spec.triggers.{number}"
+        path = f"spec.triggers[{number}]"
         if body.id and _ID.fullmatch(body.id) is None:
             raise Invalid(f"{path}.id is {_shown(body.id)}; it must have 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
         name = body.id if body.id and body.id not in taken else next(_fresh(body, given | taken))
@@ -148,7 +148,7 @@ def _check_tasks(path: str, value: Json) -> None:
         raise Invalid(f"{path} has {len(value)} elements; it may have 1 to {MAX_TASKS}")
     for number, task in enumerate(value):
         if not isinstance(task, dict):
-            raise Invalid(f"{path}.{number} is {_shown(task)}; it must be an object of arguments")
+            raise Invalid(f"{path}[{number}] is {_shown(task)}; it must be an object of arguments")
     size = len(render(value))
     if size > MAX_TASKS_BYTES:
         raise Invalid(f"{path} has {size} bytes in all; it may have up to {MAX_TASKS_BYTES}")
