@@ -28,6 +28,7 @@ from tidemill.cli.exits import CommandError, usage
 from tidemill.engine.local import LocalEngine
 from tidemill.model.errors import Conflict, EngineUnavailable, TidemillError
 from tidemill.model.outlook import Outlook
+from tidemill.model.region import Regions
 from tidemill.node.settings import NodeSettings, default_settings
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -230,6 +231,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         logfiles=LogFiles(data_dir / "logs"),
         arrivals=data_dir / "arrivals",
         limits=_limits(settings),
+        regions=Regions(names=settings.regions, default=settings.region),
     )
     given = settings.bootstrap_api_key
     admin = first_start.ensure_admin(
@@ -274,6 +276,7 @@ def _node_settings(settings: Settings) -> NodeSettings:
     machine = default_settings(settings.data_dir)
     return replace(
         machine,
+        region=settings.region,
         memory_mb=settings.node_memory_mb or machine.memory_mb,
         slots=settings.node_slots or machine.slots,
     )

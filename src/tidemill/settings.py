@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -33,6 +33,7 @@ _WORKSPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _MIB: Final = 1 << 20
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
+Region = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
 Bytes = Annotated[int, Field(ge=1)]
 
 
@@ -64,7 +65,12 @@ class Settings(BaseSettings):
     task_url: str = Field(
         default="", description="BL_API_URL of tasks; empty: the server's own loopback address with /v0."
     )
-    region: str = Field(default="local", description="BL_REGION of tasks.")
+    region: Region = Field(default="local", description="Region of the server's own node, and of jobs that name none.")
+    regions: tuple[Region, ...] = Field(
+        default=(),
+        description="Regions that jobs may name, as a JSON list; each needs a node to run its tasks. Absent: one "
+        "region that goes by all names of the hosted service.",
+    )
     plan: str = Field(default="self-hosted", description="What metadata.plan of jobs says.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "json", "console"] = Field(
@@ -130,6 +136,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _own_region_is_one_of_the_regions(self) -> Self:
+        if self.regions and self.region not in self.regions:
+            raise ValueError(f"region is {self.region!r}; it must be one of regions: {', '.join(self.regions)}")
+        return self
 
     @classmethod
     def settings_customise_sources(

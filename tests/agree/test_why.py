@@ -23,9 +23,12 @@ from tidemill.store.ledger_claim import BuildClaim, Claim, RetryClaim, TaskClaim
 from tidemill.store.snapshot import LiveAttempt, View, look
 from tidemill.testing.sim import NODE, Given, Sim
 
-SEEDS = (4, 5, 8, 12)
+SEEDS = (5, 12, 15, 23)
 STEPS = 12
-NODES = (replace(NODE, slots=3), replace(NODE, id=NodeId("n2"), memory_mb=3_000, incarnation="n2-1"))
+NODES = (
+    replace(NODE, slots=3),
+    replace(NODE, id=NodeId("n2"), region="far", memory_mb=3_000, incarnation="n2-1"),
+)
 WORKSPACES = {"main": (3, None), "small": (9, 2)}
 """How many executions and tasks each may run at once."""
 ENDS = [OutcomeKind.SUCCEEDED, OutcomeKind.SUCCEEDED, OutcomeKind.EXIT_CODE, OutcomeKind.SIGNAL]
@@ -75,6 +78,7 @@ class World:
                 parallelism=self.dice.randint(1, 4),
                 max_retries=self.dice.randint(0, 2),
                 memory_mb=self.dice.choice([100, 2_000, 4_000, 7_000, 9_000]),
+                region=self.dice.choice(["", "", "", "", "local", "far", "nowhere"]),
             )
             self.keys[self.sim.submit(given)] = given.workspace
         chance = self.dice.random()
@@ -207,6 +211,7 @@ def check_truth(one: Asked, view: View, outlook: Outlook) -> None:
     here = [attempt for attempt in view.live if attempt.attempt.kind is OwnerKind.TASK]
     own = [attempt for attempt in here if attempt.attempt.owner == one.key]
     favoured = [node.cleared_for for node in outlook.nodes if node.cleared_for is not None]
+    near = [node for node in outlook.nodes if not execution.region or node.info.region == execution.region]
     match told.why:
         case Why.EXECUTION_TASKS:
             kept = [waiter for waiter in favoured if waiter.owner == one.key]
@@ -221,11 +226,14 @@ def check_truth(one: Asked, view: View, outlook: Outlook) -> None:
         case Why.NODE_SLOTS | Why.NODE_MEMORY | Why.NODE_CLEARED | Why.NODE_TAKEN_ALONE | Why.RUNS_ALONE:
             check_nodes(one, view.live, outlook)
         case Why.TOO_BIG:
-            assert all(node.info.memory_mb < execution.memory_mb for node in outlook.nodes), told
+            assert all(node.info.memory_mb < execution.memory_mb for node in near), told
         case Why.NO_NODE:
             assert outlook.nodes == ()
+        case Why.NO_NODE_IN_REGION:
+            assert near == []
+            assert execution.region in told.summary
         case Why.NODE_UNAVAILABLE:
-            usable = [node for node in outlook.nodes if not node.trouble]
+            usable = [node for node in near if not node.trouble]
             assert all(node.info.memory_mb < execution.memory_mb for node in usable) or own, told
         case Why.RETRY | Why.LOST:
             assert told.until is not None
@@ -237,8 +245,11 @@ def check_truth(one: Asked, view: View, outlook: Outlook) -> None:
 
 def check_nodes(one: Asked, live: Sequence[LiveAttempt], outlook: Outlook) -> None:
     """No node that may be given work has room for it, and the one that is named lacks what is said."""
-    memory_mb = one.found.execution.memory_mb
+    memory_mb, region = one.found.execution.memory_mb, one.found.execution.region
     for node in outlook.nodes:
+        if region not in {"", node.info.region}:
+            assert one.told.node != node.id, one.told
+            continue
         here = [attempt for attempt in live if attempt.node == node.id]
         free_mb = node.info.memory_mb - sum(attempt.memory_mb for attempt in here)
         full = len(here) >= node.info.slots or free_mb < memory_mb or any(attempt.alone for attempt in here)

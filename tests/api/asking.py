@@ -21,6 +21,7 @@ from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerK
 from tidemill.model.lease import Event, EventKind, NodeInfo, Outcome, OutcomeKind
 from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 from tidemill.model.principal import Role
+from tidemill.model.region import Regions
 from tidemill.secrets import KeyRing
 from tidemill.service import identity
 from tidemill.service.parts import Limits, Parts
@@ -87,6 +88,11 @@ class Api:
         self.parts = replace(self.parts, limits=replace(self.parts.limits, **limits))
         self.context = replace(self.context, parts=self.parts)
 
+    def regions(self, *names: str) -> None:
+        """Serve with these regions configured from now on; the first is the default."""
+        self.parts = replace(self.parts, regions=Regions(names=names, default=names[0]))
+        self.context = replace(self.context, parts=self.parts)
+
     def get(self, path: str, **options: Any) -> httpx2.Response:
         return self.request("GET", path, **options)
 
@@ -141,9 +147,9 @@ class Api:
     def with_public_url(self, url: str) -> Context:
         return replace(self.context, public_url=url)
 
-    def node(self, memory_mb: int = 4_000) -> None:
+    def node(self, memory_mb: int = 4_000, *, id: NodeId = NODE, region: str = "local") -> None:  # noqa: A002
         """A node was seen."""
-        info = NodeInfo(id=NODE, region="local", memory_mb=memory_mb, slots=64, incarnation="i")
+        info = NodeInfo(id=id, region=region, memory_mb=memory_mb, slots=64, incarnation="i")
         self.parts.database.write(lambda connection: nodes.seen(connection, [info], now=self.now[0]))
 
     def looks(self, *infos: NodeInfo, cleared_for: Waiter | None = None, **facts: Any) -> None:

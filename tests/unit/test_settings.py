@@ -111,3 +111,10 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_has_a_sentence() -> None:
     assert [each.name for each in described(Settings) if not each.description.endswith(".")] == []
+
+
+def test_the_servers_own_region_is_one_of_the_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_REGIONS", '["eu", "us"]')
+    with pytest.raises(SettingsError, match="region is 'local'; it must be one of regions: eu, us"):
+        Settings.load({})
+    assert Settings.load({"region": "us"}).regions == ("eu", "us")

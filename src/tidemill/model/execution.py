@@ -47,7 +47,8 @@ class Execution:
 
     Tasks from position ``next_index`` on have no row yet. Of a rerun ``origin`` is the execution whose tasks it runs
     again, None else, and ``rerun_of`` that one's id, empty when it is kept no more; ``chain`` is the first of them all.
-    ``extra`` keeps members of the request that we do not act on.
+    ``region`` is the one whose nodes run its tasks, empty for any. ``extra`` keeps members of the request that we do
+    not act on.
     """
 
     key: ExecutionKey
@@ -63,6 +64,7 @@ class Execution:
     parallelism: int
     memory_mb: int
     memory_override_mb: int | None
+    region: str
     timeout_s: int
     max_retries: int
     env_names: tuple[str, ...]

@@ -22,6 +22,7 @@ class Why(StrEnum):
     WORKSPACE_TASKS = "workspace_tasks"
     EXECUTION_TASKS = "execution_tasks"
     NO_NODE = "no_node"
+    NO_NODE_IN_REGION = "no_node_in_region"
     NODE_UNAVAILABLE = "node_unavailable"
     NODE_DRAINS = "node_drains"
     TOO_BIG = "too_big"
@@ -81,6 +82,7 @@ class Want:
     workspace: str
     memory_mb: int
     parallelism: int
+    region: str = ""
     index: int | None = None
     alone: bool = False
 
@@ -101,6 +103,11 @@ class Ground:
     live: Sequence[Occupant]
     task_cap: int | None
     favoured: Sequence[Favoured] = ()
+
+    def near(self, want: Want) -> "Ground":
+        """With the nodes only that are in the task's region: all of them when it has none."""
+        nodes = tuple(node for node in self.outlook.nodes if want.region in {"", node.info.region})
+        return replace(self, outlook=replace(self.outlook, nodes=nodes))
 
     def others(self, want: Want) -> list[Favoured]:
         """The favoured tasks beside this one."""
@@ -129,13 +136,15 @@ class Obstacle:
 
 def obstacle(want: Want, ground: Ground, now: datetime) -> Obstacle | None:
     """What keeps this task from being claimed now; None when nothing does: then its turn comes."""
+    near = ground.near(want)
     return (
         not_at_work(ground.outlook, now)
-        or _no_node(ground.outlook)
-        or _too_big(want, ground.outlook)
+        or _elsewhere(want, ground.outlook, near.outlook)
+        or _no_node(near.outlook)
+        or _too_big(want, near.outlook)
         or _own_cap(want, ground)
         or _workspace_cap(want, ground)
-        or _no_room(want, ground)
+        or _no_room(want, near)
     )
 
 
@@ -146,6 +155,13 @@ def not_at_work(outlook: Outlook, now: datetime) -> Obstacle | None:
     if outlook.silent(now):
         return Obstacle(why=Why.SCHEDULER_SILENT)
     return None
+
+
+def _elsewhere(want: Want, outlook: Outlook, near: Outlook) -> Obstacle | None:
+    """There are nodes, but none where the task is to run."""
+    if near.nodes or not outlook.nodes:
+        return None
+    return Obstacle(why=Why.NO_NODE_IN_REGION, message=f"there is no node in region {want.region!r}")
 
 
 def _no_node(outlook: Outlook) -> Obstacle | None:

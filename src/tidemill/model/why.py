@@ -147,6 +147,7 @@ def _want(execution: Execution, waiting: Waiting | None) -> Want:
         workspace=execution.workspace,
         memory_mb=execution.memory_mb,
         parallelism=execution.parallelism,
+        region=execution.region,
         index=None if waiting is None else waiting.index,
         alone=waiting is not None and waiting.alone,
     )

@@ -49,7 +49,10 @@ def _node(found: Obstacle, execution: Execution) -> str:
 
 
 _PLATFORM: Final = frozenset(
-    {Why.CLAIMS_STOPPED, Why.SCHEDULER_SILENT, Why.NO_NODE, Why.NODE_DRAINS, Why.NODE_UNAVAILABLE}
+    {
+        *(Why.CLAIMS_STOPPED, Why.SCHEDULER_SILENT),
+        *(Why.NO_NODE, Why.NO_NODE_IN_REGION, Why.NODE_DRAINS, Why.NODE_UNAVAILABLE),
+    }
 )
 
 
@@ -62,6 +65,8 @@ def _platform(found: Obstacle, looked_at: datetime | None) -> str:
             return "the scheduler does not run" + (f": it last looked at {time(looked_at)}" if looked_at else " yet")
         case Why.NO_NODE:
             return "there is no node" + (f": {found.message}" if found.message else " yet")
+        case Why.NO_NODE_IN_REGION:
+            return found.message
         case Why.NODE_DRAINS:
             return f"node {found.node} drains: it takes nothing new and is replaced when what it runs has ended"
         case _:

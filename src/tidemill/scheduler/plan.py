@@ -167,9 +167,9 @@ class _Plan:
     def claim_builds(self) -> None:
         for build in self._due.values():
             waiter = Waiter(kind=OwnerKind.BUILD, owner=build.key)
-            node = self._rooms.place(build.memory_mb, alone=False)
+            node = self._rooms.place(build.memory_mb, "", alone=False)
             if node is None:
-                self._pass(waiter, None, build.memory_mb)
+                self._pass(waiter, None, build.memory_mb, "")
             else:
                 self.builds.append(BuildClaim(build=build.key, node=node))
                 self._served(waiter)
@@ -212,9 +212,9 @@ class _Plan:
     def _try_retry(self, line: _Line, retry: Retry) -> bool:
         execution = line.execution
         waiter = Waiter(kind=OwnerKind.TASK, owner=execution.key, index=retry.index)
-        node = self._rooms.place(execution.memory_mb, alone=retry.alone)
+        node = self._rooms.place(execution.memory_mb, execution.region, alone=retry.alone)
         if node is None:
-            self._pass(waiter, execution.workspace, execution.memory_mb)
+            self._pass(waiter, execution.workspace, execution.memory_mb, execution.region)
             return False
         self.tally.add(RetryClaim(execution=execution.key, index=retry.index, node=node, alone=retry.alone))
         self._take(line, waiter)
@@ -223,9 +223,9 @@ class _Plan:
     def _try_new(self, line: _Line) -> bool:
         execution = line.execution
         waiter = Waiter(kind=OwnerKind.TASK, owner=execution.key)
-        node = self._rooms.place(execution.memory_mb, alone=False)
+        node = self._rooms.place(execution.memory_mb, execution.region, alone=False)
         if node is None:
-            self._pass(waiter, execution.workspace, execution.memory_mb)
+            self._pass(waiter, execution.workspace, execution.memory_mb, execution.region)
             return False
         self.tally.add(TaskClaim(execution=execution.key, node=node))
         line.unclaimed -= 1
@@ -239,14 +239,14 @@ class _Plan:
 
     def _favour_build(self, waiter: Waiter, *, favoured: bool) -> None:
         build = self._due.get(waiter.owner)
-        if build is None or not self._rooms.able(build.memory_mb):
+        if build is None or not self._rooms.able(build.memory_mb, ""):
             return
         self.overtaken[waiter] = None
         if not favoured:
             return
-        node = self._rooms.place(build.memory_mb, alone=False)
+        node = self._rooms.place(build.memory_mb, "", alone=False)
         if node is None:
-            self.overtaken[waiter] = self._rooms.clear(build.memory_mb)
+            self.overtaken[waiter] = self._rooms.clear(build.memory_mb, "")
             del self._due[waiter.owner]
         else:
             self.builds.append(BuildClaim(build=build.key, node=node))
@@ -254,7 +254,9 @@ class _Plan:
 
     def _favour_task(self, waiter: Waiter, *, favoured: bool) -> None:
         line = self._lines.get(ExecutionKey(waiter.owner))
-        if line is None or not line.wants(waiter) or not self._rooms.able(line.execution.memory_mb):
+        if line is None or not line.wants(waiter):
+            return
+        if not self._rooms.able(line.execution.memory_mb, line.execution.region):
             return
         self.overtaken[waiter] = None
         self._noted.add(line.execution.workspace)
@@ -269,14 +271,14 @@ class _Plan:
             line.retries.remove(retry)
             served = self._try_retry(line, retry)
         if not served:
-            self.overtaken[waiter] = self._rooms.clear(line.execution.memory_mb)
+            self.overtaken[waiter] = self._rooms.clear(line.execution.memory_mb, line.execution.region)
             # its place under the caps is kept as well: its own kind would take it else
             line.room -= 1
             self._count(line.execution.workspace)
 
-    def _pass(self, waiter: Waiter, workspace: str | None, memory_mb: int) -> None:
+    def _pass(self, waiter: Waiter, workspace: str | None, memory_mb: int, region: str) -> None:
         """It had its turn and fits nowhere. Of a workspace only the first is noted: its turns come one by one."""
-        if waiter in self.overtaken or not self._rooms.able(memory_mb):
+        if waiter in self.overtaken or not self._rooms.able(memory_mb, region):
             return
         if workspace is None or workspace not in self._noted:
             self._passed.append(waiter)

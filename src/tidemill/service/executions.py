@@ -233,6 +233,7 @@ def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, reques
         memory_mb=request.memory_mb,
         allow_queue=request.allow_queue,
         caller=principal.id,
+        regions=parts.regions,
         extra=request.extra,
     )
 

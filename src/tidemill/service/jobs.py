@@ -169,7 +169,7 @@ def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetim
         name=request.name,
         by=principal.id,
         metadata=request.metadata,
-        editor=Editor(change=request.spec, keyring=parts.keyring),
+        editor=Editor(change=request.spec, regions=parts.regions, keyring=parts.keyring),
         upload=upload,
         image=request.image,
         from_manifest=request.from_manifest,

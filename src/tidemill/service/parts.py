@@ -1,10 +1,11 @@
 """What the services work with, put together once by the server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
+from tidemill.model.region import Regions
 from tidemill.secrets import KeyRing
 from tidemill.store.database import Database
 
@@ -34,3 +35,4 @@ class Parts:
     logfiles: LogFiles
     arrivals: Path
     limits: Limits
+    regions: Regions = field(default_factory=Regions)

@@ -24,6 +24,7 @@ from tidemill.model.job import (
     Runtime,
 )
 from tidemill.model.quoted import quoted
+from tidemill.model.region import Regions, biggest_in
 from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RetryPolicy
 from tidemill.secrets import KeyRing
 from tidemill.service import rollouts
@@ -31,9 +32,6 @@ from tidemill.service.rollouts import NO_CHANGE, RolloutChange
 from tidemill.service.wishes import UNSET, Unset, Wish, chosen
 
 GENERATIONS: Final = ("mk2", "mk3")
-# a server without configured regions: all names mean its own nodes (docs/wire.md)
-REGIONS: Final = ("auto", "local", "eu-fra-1", "eu-lon-1", "us-pdx-1", "us-was-1")
-DEFAULT_REGION: Final = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,18 +70,18 @@ class SpecChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Editor:
-    """A SpecEditor of the store: one request's change, and the key ring for what it seals."""
+    """A SpecEditor of the store: one request's change, the server's regions, and the key ring for what it seals."""
 
     change: SpecChange
+    regions: Regions
     keyring: KeyRing
 
-    def edit(self, spec: JobSpec | None, biggest_node_mb: int | None) -> JobSpec:
+    def edit(self, spec: JobSpec | None, biggest_nodes: Mapping[str, int]) -> JobSpec:
         """The spec merged with the change. Raises Invalid naming the field, its value and the limit."""
         change = self.change
-        base = spec or JobSpec(region=DEFAULT_REGION, runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
-        region = chosen(change.region, base.region, DEFAULT_REGION)
-        if region not in REGIONS:
-            raise Invalid(f"spec.region is {region!r}; the regions are {', '.join(REGIONS)}")
+        region = self._region(self.regions.default if spec is None else spec.region)
+        biggest_node_mb = biggest_in(biggest_nodes, self.regions.placed(region))
+        base = spec or JobSpec(region=region, runtime=Runtime(memory_mb=_default_memory_mb(biggest_node_mb)))
         return replace(
             base,
             enabled=chosen(change.enabled, base.enabled, default=True),
@@ -92,6 +90,14 @@ class Editor:
             rollout=rollouts.merged(base.rollout, change.rollout),
             extra=_merged(base.extra, change.extra),
         )
+
+    def _region(self, kept: str) -> str:
+        """What the request asks for must be a region now; one that is kept may be from other settings."""
+        wish = self.change.region
+        region = chosen(wish, kept, self.regions.default)
+        if wish is not UNSET and region not in self.regions.accepted:
+            raise Invalid(f"spec.region is {quoted(region)}; the regions are {', '.join(self.regions.accepted)}")
+        return region
 
     def open(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
         """With secret values in plain text. Raises KeyRingError."""

@@ -13,6 +13,7 @@ from tidemill.model.execution import Execution
 from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.quoted import quoted
+from tidemill.model.region import Regions, biggest_in
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
 from tidemill.store import canaries, identity, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
@@ -35,6 +36,7 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _EXECUTION.parallelism,
     _EXECUTION.memory_mb,
     _EXECUTION.memory_override_mb,
+    _EXECUTION.region,
     _EXECUTION.timeout_s,
     _EXECUTION.max_retries,
     _EXECUTION.total,
@@ -61,7 +63,7 @@ class NewExecution:
     """A request for an execution. ``aliases`` are the names under which the same request may come again.
 
     ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content,
-    ``caller`` the principal's id.
+    ``caller`` the principal's id. ``regions`` are the server's.
     """
 
     key: ExecutionKey
@@ -76,6 +78,7 @@ class NewExecution:
     memory_mb: int | None = None
     allow_queue: bool = True
     caller: str = ""
+    regions: Regions = field(default_factory=Regions)
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -151,11 +154,13 @@ def create(
         return again
     job = runnable(connection, new.workspace, new.job)
     job = canaries.pick(connection, job, execution=new.id, caller=new.caller, now=now)
-    most_mb = specs.decode(job.spec).runtime.memory_mb
+    spec = specs.decode(job.spec)
+    most_mb = spec.runtime.memory_mb
     if new.memory_mb is not None and not MIN_MEMORY_MB <= new.memory_mb <= most_mb:
         raise Invalid(f"memory is {quoted(new.memory_mb)}; it must be {MIN_MEMORY_MB} to {most_mb}, the job's own (MB)")
     if not new.allow_queue:
-        _check_fits(connection, most_mb if new.memory_mb is None else new.memory_mb)
+        region = new.regions.placed(spec.region)
+        _check_fits(connection, most_mb if new.memory_mb is None else new.memory_mb, region)
     state = first_state(connection, new)
     if chunks:
         inputs.add(connection, stored, chunks, now=now)
@@ -298,7 +303,8 @@ def new_values(
     new: NewExecution, stored: NewInputs, job: AnyRow, state: ExecutionState, now: datetime
 ) -> dict[str, object]:
     """The row of a new execution: what its revision says now is frozen into it."""
-    runtime = specs.decode(job.spec).runtime
+    spec = specs.decode(job.spec)
+    runtime = spec.runtime
     return {
         "key": new.key,
         "id": new.id,
@@ -316,6 +322,7 @@ def new_values(
         "parallelism": runtime.max_concurrent_tasks,
         "memory_mb": runtime.memory_mb if new.memory_mb is None else new.memory_mb,
         "memory_override_mb": new.memory_mb,
+        "region": new.regions.placed(spec.region),
         "timeout_s": runtime.timeout_s,
         "max_retries": runtime.max_retries,
         "retry_policy": specs.encode_retry(runtime.retry),
@@ -349,9 +356,9 @@ def first_state(connection: Connection, new: NewExecution) -> ExecutionState:
     )
 
 
-def _check_fits(connection: Connection, memory_mb: int) -> None:
-    """Whether any node that was ever seen could hold such a task. Raises Invalid."""
-    biggest_mb = uploads.biggest_node_mb(connection)
+def _check_fits(connection: Connection, memory_mb: int, region: str) -> None:
+    """Whether any node of the region that was ever seen could hold such a task. Raises Invalid."""
+    biggest_mb = biggest_in(uploads.biggest_nodes(connection), region)
     if biggest_mb is not None and memory_mb > biggest_mb:
         raise Invalid(
             f"a task needs {memory_mb} MB, but the biggest node has {biggest_mb}; with allowQueue it may wait"
@@ -392,6 +399,7 @@ def _execution(row: AnyRow) -> Execution:
         parallelism=row.parallelism,
         memory_mb=row.memory_mb,
         memory_override_mb=row.memory_override_mb,
+        region=row.region,
         timeout_s=row.timeout_s,
         max_retries=row.max_retries,
         env_names=tuple(row.env_names),

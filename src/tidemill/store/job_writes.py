@@ -27,8 +27,11 @@ _REVISION: Final = schema.revision.c
 class SpecEditor(Protocol):
     """What a request does to a spec. Its methods run inside the unit that stores what they make: no I/O, no parsing."""
 
-    def edit(self, spec: JobSpec | None, biggest_node_mb: int | None) -> JobSpec:
-        """The spec after the request; ``spec`` is None for a job without one. Secrets are plain. Raises Invalid."""
+    def edit(self, spec: JobSpec | None, biggest_nodes: Mapping[str, int]) -> JobSpec:
+        """The spec after the request; ``spec`` is None for a job without one. Secrets are plain. Raises Invalid.
+
+        ``biggest_nodes`` has the memory (MB) of the biggest node of each region.
+        """
         ...
 
     def open(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
@@ -91,7 +94,7 @@ def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     if taken is not None:
         why = " and is being deleted" if taken.state == JobState.DELETING else ""
         raise AlreadyExists(f"job {write.name!r} exists already in workspace {write.workspace!r}{why}")
-    spec = write.editor.edit(None, uploads.biggest_node_mb(connection))
+    spec = write.editor.edit(None, uploads.biggest_nodes(connection))
     _check_canary(connection, write.key, write)
     spec = _with_canary(write, spec, changed=True)
     _insert(connection, write, spec, now)
@@ -118,7 +121,7 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     _check_canary(connection, row.key, write)
     _change_metadata(connection, row, write, now)
     row = jobs.row_by_key(connection, JobKey(row.key))
-    biggest = uploads.biggest_node_mb(connection)
+    biggest = uploads.biggest_nodes(connection)
     active = _opened(connection, row, row.active_revision, write.editor)
     staged = _opened(connection, row, row.staged_revision, write.editor)
     base = active or staged
@@ -285,7 +288,7 @@ def _roll_back(connection: Connection, row: AnyRow, write: JobWrite, active: _Op
     """Make the kept revision ``back`` the active one; a deploy that is under way is dropped. Raises Invalid."""
     target = _opened(connection, row, back, write.editor)
     assert target is not None  # it was found a moment ago, in this unit
-    biggest = uploads.biggest_node_mb(connection)
+    biggest = uploads.biggest_nodes(connection)
     wanted = write.editor.edit(active.spec, biggest)
     if not _same(write, wanted, active) and not _same(write, write.editor.edit(target.spec, biggest), target):
         raise Invalid(

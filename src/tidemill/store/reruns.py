@@ -11,6 +11,7 @@ from tidemill.model.errors import Conflict, Invalid, NotFound
 from tidemill.model.execution import Execution, Reason
 from tidemill.model.ids import ExecutionKey, InputSetKey
 from tidemill.model.job import MIN_MEMORY_MB
+from tidemill.model.region import biggest_in
 from tidemill.model.rerun import LATEST, SAME, Selection
 from tidemill.model.states import EXECUTION_FINAL, TaskState
 from tidemill.store import canaries, executions, ranges, schema, uploads
@@ -29,6 +30,7 @@ _FROZEN: Final = (
     "parallelism",
     "memory_mb",
     "memory_override_mb",
+    "region",
     "timeout_s",
     "max_retries",
     "retry_policy",
@@ -159,7 +161,6 @@ def create(connection: Connection, rerun: NewRerun, last: Sequence[Range], *, no
     ).one_or_none()
     if origin is None:
         raise NotFound(f"the execution to run again is no longer one of job {new.job!r}")
-    _check_memory(connection, new.memory_mb)
     inputs = NewInputs(key=InputSetKey(origin.input_set), workspace=new.workspace, total=rerun.total, size_bytes=0)
     revision = _revision(connection, job, rerun.revision)
     values = executions.new_values(new, inputs, revision, executions.first_state(connection, new), now)
@@ -167,6 +168,7 @@ def create(connection: Connection, rerun: NewRerun, last: Sequence[Range], *, no
         values |= {name: getattr(origin, name) for name in _FROZEN}
         if new.memory_mb is not None:
             values |= {"memory_mb": new.memory_mb, "memory_override_mb": new.memory_mb}
+    _check_memory(connection, new.memory_mb, str(values["region"]))
     if rerun.timeout_s is not None:
         values["timeout_s"] = rerun.timeout_s
     values |= {"origin": rerun.origin, "chain": origin.chain}
@@ -195,11 +197,11 @@ def _revision(connection: Connection, job: AnyRow, wanted: str) -> AnyRow:
     return row
 
 
-def _check_memory(connection: Connection, memory_mb: int | None) -> None:
+def _check_memory(connection: Connection, memory_mb: int | None, region: str) -> None:
     """A rerun may have more than its job says: what ran out of memory would only do so again."""
     if memory_mb is None:
         return
-    most_mb = uploads.biggest_node_mb(connection)
+    most_mb = biggest_in(uploads.biggest_nodes(connection), region)
     if memory_mb < MIN_MEMORY_MB or (most_mb is not None and memory_mb > most_mb):
         limit = "or more" if most_mb is None else f"to {most_mb}, what the biggest node has for tasks"
         raise Invalid(f"memory is {memory_mb}; it must be {MIN_MEMORY_MB} {limit} (MB)")

@@ -262,6 +262,7 @@ execution = Table(
     Column("parallelism", Integer, nullable=False),
     Column("memory_mb", Integer, nullable=False),
     Column("memory_override_mb", Integer),
+    Column("region", String(64), nullable=False, server_default=""),  # empty: any node
     Column("timeout_s", Integer, nullable=False),
     Column("max_retries", Integer, nullable=False),
     Column("retry_policy", JSON, nullable=False, server_default="{}"),  # store/specs.py writes it; empty: the default

@@ -51,7 +51,8 @@ class Retry:
 class Claimable:
     """An execution that wants to run more: ``unclaimed`` tasks without a row, and ``retries``, soonest first.
 
-    The retries are a window, empty where its parallelism leaves no room.
+    It runs on nodes of its ``region``, on any for an empty one. The retries are a window, empty where its parallelism
+    leaves no room.
     """
 
     key: ExecutionKey
@@ -61,6 +62,7 @@ class Claimable:
     parallelism: int
     unclaimed: int
     served_at: datetime
+    region: str = ""
     retries: tuple[Retry, ...] = ()
 
 
@@ -143,6 +145,7 @@ _MORE: Final = (
         _EXECUTION.workspace,
         _EXECUTION.job,
         _EXECUTION.memory_mb,
+        _EXECUTION.region,
         _EXECUTION.parallelism,
         (_EXECUTION.total - _EXECUTION.next_index).label("unclaimed"),
         _EXECUTION.waiting,
@@ -328,6 +331,7 @@ def _one_claimable(connection: Connection, row: AnyRow, room: int) -> Claimable:
         parallelism=row.parallelism,
         unclaimed=row.unclaimed,
         served_at=row.served_at,
+        region=row.region,
         retries=retries,
     )
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from tidemill.model.errors import Conflict, NotFound
 from tidemill.model.ids import BuildKey, JobKey
+from tidemill.model.region import biggest_in
 from tidemill.model.states import BuildState, JobState
 from tidemill.store import jobs, schema
 from tidemill.store.jobs import Move
@@ -82,7 +83,7 @@ def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime)
     connection.execute(
         update(schema.upload).where(_UPLOAD.digest == digest, _UPLOAD.used_at.is_(None)).values(used_at=now)
     )
-    biggest = biggest_node_mb(connection)
+    biggest = biggest_in(biggest_nodes(connection), "")
     connection.execute(
         insert(schema.build).values(
             key=build.key,
@@ -120,9 +121,11 @@ def forget(connection: Connection, *, now: datetime) -> list[tuple[JobKey, str]]
     return [(JobKey(row.job), row.revision) for row in expired]
 
 
-def biggest_node_mb(connection: Connection) -> int | None:
-    """Memory that leases may use on the biggest node ever seen; None before one is seen. One statement, few rows."""
-    return connection.scalar(select(schema.node.c.memory_mb).order_by(schema.node.c.memory_mb.desc()).limit(1))
+def biggest_nodes(connection: Connection) -> dict[str, int]:
+    """Memory (MB) that leases may use on the biggest node ever seen of each region. One statement, few rows."""
+    node = schema.node.c
+    rows = connection.execute(select(node.region, func.max(node.memory_mb).label("most_mb")).group_by(node.region))
+    return {row.region: row.most_mb for row in rows}
 
 
 def _usable(connection: Connection, digest: str, now: datetime) -> tuple[AnyRow, AnyRow]:

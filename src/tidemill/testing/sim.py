@@ -18,6 +18,7 @@ from tidemill.model.execution import Stats
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
 from tidemill.model.job import JobSpec, Runtime
 from tidemill.model.lease import Event, Lease, NodeInfo, Position
+from tidemill.model.region import Regions
 from tidemill.model.rerun import FAILED, SAME, Selection
 from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
@@ -71,7 +72,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A job and the executions wanted of it. ``memory_mb`` is a task's."""
+    """A job and the executions wanted of it. ``memory_mb`` is a task's, an empty ``region`` is any node's."""
 
     workspace: str = WORKSPACE
     job: str = "etl"
@@ -81,6 +82,7 @@ class Given:
     retry: RetryPolicy | None = None
     memory_mb: int = 100
     timeout_s: int = 900
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,7 @@ class Sim:
             aliases=(f"request-{key}",),
             digest="0" * 64,
             memory_mb=given.memory_mb,
+            regions=Regions(names=(given.region,), default=given.region) if given.region else Regions(),
         )
         stored = NewInputs(key=inputs_key, workspace=given.workspace, total=given.tasks, size_bytes=0)
         chunks = list(inputs.encode(b'{"index":%d}' % index for index in range(given.tasks)))

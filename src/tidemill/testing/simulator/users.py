@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 from tidemill.model.errors import OutOfSpace, TidemillError
 from tidemill.model.ids import BuildKey, ExecutionKey, InputSetKey, JobKey, oldest_key
 from tidemill.model.image import source_blob
+from tidemill.model.region import Regions
 from tidemill.model.rerun import FAILED, NOT_SUCCEEDED, SAME, Selection
 from tidemill.model.states import TaskState
 from tidemill.service.executions import aliases
@@ -336,7 +337,7 @@ class Users:
             name=name,
             by="a user",
             metadata=MetadataChange(),
-            editor=Editor(change=change, keyring=server.parts.keyring),
+            editor=Editor(change=change, regions=Regions(), keyring=server.parts.keyring),
             upload=None,
         )
 

@@ -12,6 +12,7 @@ depends_on = None
 def upgrade() -> None:
     with op.batch_alter_table("execution") as execution:
         execution.add_column(sa.Column("retry_policy", sa.JSON(), server_default="{}", nullable=False))
+        execution.add_column(sa.Column("region", sa.String(length=64), server_default="", nullable=False))
         execution.add_column(sa.Column("origin", sa.BigInteger(), nullable=True))
         execution.add_column(sa.Column("chain", sa.BigInteger(), nullable=True))
     op.execute("UPDATE execution SET chain = key")
