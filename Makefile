@@ -50,8 +50,9 @@ simulate: $(READY) ## worlds full of trouble, as many as SEEDS says, from seed F
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
 	$(PY) -m scripts.drills
 
-bench: $(READY) ## time from POST to a task's first line, tasks a second
+bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second
 	$(PY) -m bench.run
+	$(PY) -m bench.requests
 
 bench-million: $(READY) ## a million tasks in one execution: memory, and how long pages take while it runs (10 min)
 	$(PY) -m bench.million

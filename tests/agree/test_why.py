@@ -227,11 +227,9 @@ def check_truth(one: Asked, view: View, outlook: Outlook) -> None:
             check_nodes(one, view.live, outlook)
         case Why.TOO_BIG:
             assert all(node.info.memory_mb < execution.memory_mb for node in near), told
-        case Why.NO_NODE:
-            assert outlook.nodes == ()
-        case Why.NO_NODE_IN_REGION:
+        case Why.NO_NODE | Why.NO_NODE_IN_REGION:
             assert near == []
-            assert execution.region in told.summary
+            assert (outlook.nodes != ()) is (told.why is Why.NO_NODE_IN_REGION), told
         case Why.NODE_UNAVAILABLE:
             usable = [node for node in near if not node.trouble]
             assert all(node.info.memory_mb < execution.memory_mb for node in usable) or own, told

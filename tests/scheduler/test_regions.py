@@ -33,12 +33,10 @@ def finish(sim: Sim, key: ExecutionKey) -> set[NodeId]:
 
 def test_tasks_run_in_their_region_only(sim: Sim) -> None:
     sim.nodes(NEAR, FAR)
-
     near = sim.submit(Given(tasks=12, region="near", job="near"))
-    far = sim.submit(Given(tasks=12, region="far", job="far"))
     assert finish(sim, near) == {NEAR.id}
-    assert finish(sim, far) <= {FAR.id}
-    assert sim.state(far) is ExecutionState.SUCCEEDED
+    far = sim.submit(Given(tasks=12, region="far", job="far"))
+    assert finish(sim, far) == {FAR.id}
 
 
 def test_without_a_region_tasks_run_anywhere(sim: Sim) -> None:
@@ -67,7 +65,7 @@ def test_a_full_region_holds_up_no_other(sim: Sim) -> None:
     sim.scripts.default = Play()
     waits = sim.submit(Given(region="near", job="waits"))
     # overtaken for long, it gets a node cleared for it: one of its own region
-    for _ in range(20):
+    for _ in range(8):
         assert finish(sim, sim.submit(Given(tasks=8, region="far", job="other"))) == {FAR.id}
     assert sim.state(waits) is ExecutionState.PENDING
     assert {waiter.owner for waiter in cleared(sim)} <= {waits}
