@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from tidemill.api import executions, explain, health, jobs, logs, problems, results, uploads, workspaces
+from tidemill.api import elsewhere, executions, explain, health, jobs, logs, problems, results, uploads, workspaces
 from tidemill.api.calls import Context, authenticate
 from tidemill.model.errors import TidemillError
 
@@ -27,6 +27,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     results.router,
     logs.router,
     workspaces.router,
+    elsewhere.router,
 )
 
 
