@@ -8,18 +8,31 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from tidemill.api import elsewhere, executions, explain, health, jobs, logs, problems, results, uploads, workspaces
+from tidemill.api import (
+    description,
+    elsewhere,
+    executions,
+    explain,
+    health,
+    jobs,
+    logs,
+    problems,
+    results,
+    uploads,
+    workspaces,
+)
 from tidemill.api.calls import Context, authenticate
 from tidemill.model.errors import TidemillError
 
 PUBLIC: Final[Mapping[str, str]] = {
     "/healthz": "a supervisor asks it, before anybody has a credential",
     "/readyz": "a load balancer asks it, and it names no tenant's things",
+    "/v0/openapi.json": "tools read it before anybody has a credential, and it names no tenant's things",
     "/uploads/{capability}": "the official command line sends no credential: 256 random bits of the path are one",
 }
 """The routes without a credential, each with its reason; all others ask for one."""
 
-_OPEN: Final[tuple[APIRouter, ...]] = (health.router, uploads.router)
+_OPEN: Final[tuple[APIRouter, ...]] = (health.router, description.router, uploads.router)
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     executions.router,

@@ -1,0 +1,1 @@
+"""The description of the API that /v0/openapi.json serves."""

@@ -1,0 +1,199 @@
+"""JSON schemas of what is answered. Members not named may come besides: users' own, and those of later versions."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tidemill.model.execution import Reason
+from tidemill.model.obstacle import Why
+from tidemill.model.states import ExecutionState, JobState, TaskState
+
+Schema = Mapping[str, Any]
+"""A JSON schema, draft 2020-12."""
+
+TEXT: Final[Schema] = {"type": "string"}
+WHOLE: Final[Schema] = {"type": "integer"}
+NUMBER: Final[Schema] = {"type": "number"}
+FLAG: Final[Schema] = {"type": "boolean"}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+
+
+def listed(item: Schema) -> Schema:
+    return {"type": "array", "items": item}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def page_of(item: Schema) -> Schema:
+    """A page, as answered from Blaxel-Version 2026-04-28 on."""
+    return _object({"data": listed(item), "meta": ref("PaginationMeta")})
+
+
+def either_shape(item: Schema) -> Schema:
+    """A page, or the bare list that versions before 2026-04-28 are answered."""
+    return {"anyOf": [page_of(item), listed(item)]}
+
+
+def _object(always: Mapping[str, Schema], sometimes: Mapping[str, Schema] | None = None) -> Schema:
+    return {"type": "object", "properties": {**always, **(sometimes or {})}, "required": list(always)}
+
+
+def _words(*words: str) -> Schema:
+    return {"type": "string", "enum": list(words)}
+
+
+_TEXTS: Final = {"type": "object", "additionalProperties": TEXT}
+_COUNTS: Final = ("total", "running", "success", "failure", "retried", "cancelled")
+_TASK_STATUS: Final = _words(*(state.value for state in TaskState))
+_TASK_SPEC: Final = _object({"maxRetries": WHOLE, "timeout": TEXT})
+
+_JOB: Final = {
+    "Job": _object(
+        {
+            "metadata": ref("Metadata"),
+            "spec": ref("JobSpec"),
+            "events": listed(ref("CoreEvent")),
+            "status": _words(*(state.value for state in JobState)),
+        }
+    ),
+    "Metadata": _object(
+        {
+            "name": TEXT,
+            "displayName": TEXT,
+            "workspace": TEXT,
+            "labels": _TEXTS,
+            "plan": TEXT,
+            "url": TEXT,
+            "createdAt": TIME,
+            "updatedAt": TIME,
+            "createdBy": TEXT,
+            "updatedBy": TEXT,
+        },
+        {"externalId": TEXT},
+    ),
+    "JobSpec": _object(
+        {"enabled": FLAG, "region": TEXT, "revision": ref("RevisionConfiguration"), "runtime": ref("JobRuntime")},
+        {
+            "triggers": listed({"type": "object"}),
+            "volumes": listed({"type": "object"}),
+            "policies": listed(TEXT),
+            "githubRunner": {"type": "object"},
+        },
+    ),
+    "JobRuntime": _object(
+        {
+            "image": TEXT,
+            "memory": WHOLE,
+            "timeout": WHOLE,
+            "maxRetries": WHOLE,
+            "maxConcurrentTasks": WHOLE,
+            "generation": TEXT,
+            "envs": listed(_object({"name": TEXT, "value": TEXT, "secret": FLAG})),
+        },
+        {"ports": listed({"type": "object"}), "diskPercent": WHOLE, "retryPolicy": {"type": "object"}},
+    ),
+    "RevisionConfiguration": _object(
+        {}, {"active": TEXT, "canary": TEXT, "canaryPercent": WHOLE, "stickySessionTtl": WHOLE, "traffic": WHOLE}
+    ),
+    "RevisionMetadata": _object(
+        {},
+        {
+            "id": TEXT,
+            "active": FLAG,
+            "canary": FLAG,
+            "previousActive": FLAG,
+            "status": TEXT,
+            "trafficPercent": WHOLE,
+            "createdAt": TIME,
+            "createdBy": TEXT,
+        },
+    ),
+    "CoreEvent": _object(
+        {"time": TIME, "type": TEXT, "status": TEXT, "message": TEXT}, {"revision": TEXT, "canaryRevision": TEXT}
+    ),
+}
+_EXECUTION: Final = {
+    "CreateJobExecutionOutput": _object({"executionId": TEXT, "id": TEXT, "jobId": TEXT, "workspaceId": TEXT}),
+    "JobExecution": _object(
+        {
+            "metadata": _object(
+                {"id": TEXT, "job": TEXT, "workspace": TEXT, "createdAt": TIME, "updatedAt": TIME},
+                {"startedAt": TIME, "completedAt": TIME, "rerunOf": TEXT, "reruns": listed(TEXT)},
+            ),
+            "spec": _object(
+                {"parallelism": WHOLE, "timeout": WHOLE, "tasks": listed({"type": "object"})},
+                {"memoryOverride": WHOLE, "envOverride": _TEXTS},
+            ),
+            "stats": _object(dict.fromkeys(_COUNTS, WHOLE)),
+            "status": _words(*(state.value for state in ExecutionState)),
+            "tasks": listed(ref("JobExecutionTask")),
+        }
+    ),
+    "JobExecutionTask": _object(
+        {
+            "metadata": _object(
+                {"name": TEXT}, dict.fromkeys(("createdAt", "startedAt", "completedAt", "updatedAt"), TIME)
+            ),
+            "spec": _TASK_SPEC,
+            "status": _TASK_STATUS,
+            "attemptCount": WHOLE,
+            "conditions": listed(ref("JobExecutionTaskCondition")),
+        },
+        {"attempts": listed(ref("Attempt"))},
+    ),
+    "JobExecutionTaskCondition": _object(
+        {
+            "type": _words(*(reason.value for reason in Reason)),
+            "state": TEXT,
+            "reason": TEXT,
+            "message": TEXT,
+            "severity": _words("error", "info"),
+            "executionReason": TEXT,
+        }
+    ),
+    "Attempt": _object(
+        {"number": WHOLE, "node": TEXT, "charged": FLAG, "createdAt": TIME},
+        {
+            "outcome": TEXT,
+            "message": TEXT,
+            "exitCode": WHOLE,
+            "signal": WHOLE,
+            "peakMemoryBytes": WHOLE,
+            "cpuSeconds": NUMBER,
+            "startedAt": TIME,
+            "completedAt": TIME,
+        },
+    ),
+    "Explanation": _object(
+        {"summary": TEXT, "reason": _words(*(why.value for why in Why))},
+        {"until": TIME, "since": TIME, "node": TEXT, "message": TEXT, "exitCode": WHOLE, "signal": WHOLE},
+    ),
+}
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    **_JOB,
+    **_EXECUTION,
+    "PaginationMeta": _object({"hasMore": FLAG, "nextCursor": TEXT, "total": WHOLE}),
+    "Error": _object({"code": WHOLE, "error": TEXT, "error_code": TEXT, "message": TEXT}),
+    "Logs": {
+        "type": "object",
+        "description": "The name of the job, and what it said.",
+        "additionalProperties": _object(
+            {"logs": listed(ref("LogLine")), "totalCount": WHOLE, "complete": FLAG},
+        ),
+    },
+    "LogLine": _object(
+        {"timestamp": TIME, "message": TEXT, "severity": WHOLE, "trace_id": TEXT},
+        {"task": TEXT, "attempt": WHOLE, "stream": TEXT},
+    ),
+    "Workspace": _object(
+        {"id": TEXT, "name": TEXT, "displayName": TEXT, "status": TEXT, "createdAt": TIME, "updatedAt": TIME},
+        {"labels": _TEXTS, "runtime": {"type": "object"}},
+    ),
+    "Configuration": _object(
+        dict.fromkeys(("continents", "countries", "privateLocations", "regions"), listed({"type": "object"}))
+    ),
+    "Message": _object({"message": TEXT}),
+    "Health": _object({"status": TEXT}),
+}
+"""By their names in the document; those that official clients know have the clients' names."""

@@ -1,0 +1,250 @@
+"""The OpenAPI document: a row for every operation that is served. A test compares the rows with the routes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
+from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, WHOLE, Schema, either_shape, listed, page_of, ref
+from tidemill.api.wire import Body
+from tidemill.api.wire_executions import ExecutionBody
+from tidemill.api.wire_jobs import JobBody
+from tidemill.api.wire_reruns import RerunBody
+
+_SORTS: Final = {"type": "string", "enum": ["createdAt:desc", "createdAt:asc", "name:asc", "name:desc"]}
+_LIMIT: Final = {"type": "integer", "minimum": 1}
+_LIST: Final = {"cursor": TEXT, "limit": _LIMIT, "sort": _SORTS, "q": {"type": "string", "maxLength": 200}}
+_ANCHOR: Final = {"type": "string", "enum": ["end"]}
+_BODIES: Final[tuple[type[Body], ...]] = (JobBody, ExecutionBody, RerunBody)
+_TASKS: Final = {"anyOf": [listed({"type": "object"}), {"type": "null"}], "default": None}
+_SELECT_WORDS: Final = {"type": "string", "enum": ["failed", "not_succeeded"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What one method of one path takes and gives. ``query``: its parameters; ``headers``: those of its own."""
+
+    summary: str
+    answer: Schema
+    body: type[Body] | None = None
+    query: Mapping[str, Schema] | None = None
+    headers: Sequence[str] = ()
+    errors: Sequence[int] = ()
+    media: str = "application/json"
+    public: bool = False
+
+
+_EXECUTION: Final = ref("JobExecution")
+_NEW: Final = Operation(
+    summary="Start an execution; an empty body is one task without arguments",
+    answer=ref("CreateJobExecutionOutput"),
+    body=ExecutionBody,
+    query={"strict": FLAG},
+    headers=["Idempotency-Key"],
+    errors=[404, 409, 413, 429],
+)
+_EXPLAIN: Final = Operation(
+    summary="Why an execution or one of its tasks waits, or how it ended",
+    answer=ref("Explanation"),
+    query={"task": TEXT},
+    errors=[404, 409],
+)
+_NONE: Final = Operation(
+    summary="An empty list: this server has none", answer=either_shape({"type": "object"}), query={"limit": WHOLE}
+)
+_WRITE: Final = {"upload": FLAG, "strict": FLAG}
+_ONE: Final = "/v0/jobs/{name}/executions/{execution}"
+
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("GET", "/healthz"): Operation(summary="Whether the server is alive", answer=ref("Health"), public=True),
+    ("GET", "/readyz"): Operation(summary="Whether it accepts work", answer=ref("Health"), errors=[503], public=True),
+    ("GET", "/v0/openapi.json"): Operation(summary="This document", answer={"type": "object"}, public=True),
+    ("PUT", "/uploads/{capability}"): Operation(
+        summary="Send a source archive to the address that a deploy was answered",
+        answer=ref("Message"),
+        errors=[400, 404, 409, 411, 413, 503],
+        public=True,
+    ),
+    ("GET", "/v0/jobs"): Operation(
+        summary="List jobs", answer=either_shape(ref("Job")), query={**_LIST, "anchor": _ANCHOR, "status": TEXT}
+    ),
+    ("POST", "/v0/jobs"): Operation(
+        summary="Create a job", answer=ref("Job"), body=JobBody, query=_WRITE, errors=[409, 413]
+    ),
+    ("GET", "/v0/jobs/{name}"): Operation(
+        summary="Get a job", answer=ref("Job"), query={"show_secrets": FLAG}, errors=[404]
+    ),
+    ("PUT", "/v0/jobs/{name}"): Operation(
+        summary="Change a job", answer=ref("Job"), body=JobBody, query=_WRITE, errors=[404, 409, 413]
+    ),
+    ("DELETE", "/v0/jobs/{name}"): Operation(
+        summary="Delete a job and cancel its executions", answer=ref("Job"), errors=[404, 409]
+    ),
+    ("GET", "/v0/jobs/{name}/revisions"): Operation(
+        summary="List the revisions that are kept", answer=listed(ref("RevisionMetadata")), errors=[404]
+    ),
+    ("POST", "/v0/jobs/{name}/executions"): _NEW,
+    ("POST", "/{workspace_in_path}/jobs/{name}/executions"): _NEW,
+    ("GET", "/v0/jobs/{name}/executions"): Operation(
+        summary="List executions of a job",
+        answer=either_shape(_EXECUTION),
+        query={**_LIST, "anchor": _ANCHOR, "offset": {"type": "integer", "minimum": 0}},
+        errors=[404],
+    ),
+    ("GET", _ONE): Operation(summary="Get an execution with its first tasks", answer=_EXECUTION, errors=[404]),
+    ("DELETE", _ONE): Operation(
+        summary="Cancel an execution; force ends what runs", answer=_EXECUTION, query={"force": FLAG}, errors=[404, 409]
+    ),
+    ("GET", "/v0/executions/{execution}"): Operation(
+        summary="Get an execution, whatever its job", answer=_EXECUTION, errors=[404]
+    ),
+    ("POST", f"{_ONE}/rerun"): Operation(
+        summary="Run tasks of an execution again; an empty body is those that failed",
+        answer=ref("CreateJobExecutionOutput"),
+        body=RerunBody,
+        query={"strict": FLAG},
+        headers=["Idempotency-Key"],
+        errors=[404, 409, 413, 429],
+    ),
+    ("GET", f"{_ONE}/tasks"): Operation(
+        summary="List tasks by index",
+        answer=page_of(ref("JobExecutionTask")),
+        query={**_LIST, "status": TEXT},
+        errors=[404],
+    ),
+    ("GET", f"{_ONE}/tasks/{{index}}"): Operation(
+        summary="Get a task with its attempts", answer=ref("JobExecutionTask"), errors=[404]
+    ),
+    ("GET", f"{_ONE}/explain"): _EXPLAIN,
+    ("GET", "/v0/executions/{execution}/explain"): _EXPLAIN,
+    ("GET", f"{_ONE}/results"): Operation(
+        summary="One line of JSON per task that has ended",
+        answer=TEXT,
+        query={"follow": FLAG, "chain": FLAG},
+        errors=[404],
+        media="application/x-ndjson",
+    ),
+    ("GET", "/v0/observability/logs"): Operation(
+        summary="Lines that tasks and builds of a job have written",
+        answer=ref("Logs"),
+        query={
+            **dict.fromkeys(
+                ("workloadIds", "resourceType", "executionId", "taskId", "search", "severity", "type"), TEXT
+            ),
+            **dict.fromkeys(("start", "end"), TIME),
+            "limit": _LIMIT,
+            "offset": {"type": "integer", "minimum": 0},
+        },
+        errors=[404],
+    ),
+    ("GET", "/v0/workspaces"): Operation(summary="List workspaces", answer=listed(ref("Workspace"))),
+    ("GET", "/v0/workspaces/{name}"): Operation(summary="Get a workspace", answer=ref("Workspace"), errors=[404]),
+    ("GET", "/v0/agents"): _NONE,
+    ("GET", "/v0/functions"): _NONE,
+    ("GET", "/v0/models"): _NONE,
+    ("GET", "/v0/templates"): Operation(summary="An empty list", answer=listed({"type": "object"})),
+    ("GET", "/v0/configuration"): Operation(summary="An object of empty lists", answer=ref("Configuration")),
+}
+"""By method and path."""
+
+_GUARDED: Final = (400, 401, 403, 503)
+_PARAMETERS: Final = {
+    "BlaxelVersion": {
+        "name": "Blaxel-Version",
+        "in": "header",
+        "description": "One of those listed, each with or without .preview; without the header, the first.",
+        "schema": {"type": "string", "enum": [each + tail for each in VERSIONS for tail in ("", ".preview")]},
+    },
+    "Workspace": {
+        "name": "X-Blaxel-Workspace",
+        "in": "header",
+        "description": "The workspace that is meant; without the header, the credential's own.",
+        "schema": TEXT,
+    },
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document, OpenAPI 3.1."""
+    paths: dict[str, dict[str, Any]] = {}
+    for (method, path), operation in OPERATIONS.items():
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tidemill", "version": VERSIONS[-1], "description": "Batch jobs on machines of your own."},
+        "servers": [{"url": "/"}],
+        "security": [{"Bearer": []}, {"BlaxelBearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {**SCHEMAS, **_bodies()},
+            "parameters": _PARAMETERS,
+            "securitySchemes": {
+                "Bearer": {"type": "http", "scheme": "bearer"},
+                "BlaxelBearer": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Blaxel-Authorization",
+                    "description": "`Bearer API_KEY`; wins over Authorization.",
+                },
+            },
+        },
+    }
+
+
+def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
+    names = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", path)]
+    queries = [{"name": name, "in": "query", "schema": schema} for name, schema in (operation.query or {}).items()]
+    headers = [{"name": name, "in": "header", "schema": TEXT} for name in operation.headers]
+    common = [] if operation.public else [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
+    errors = sorted({*operation.errors, *(() if operation.public else _GUARDED)})
+    described: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower(),
+        "summary": operation.summary,
+        "parameters": names + queries + headers + common,
+        "responses": {"200": _success(operation)} | {str(status): _error(status) for status in errors},
+    }
+    if operation.public:
+        described["security"] = []
+    if operation.body is not None:
+        # an execution and a rerun may have none
+        described["requestBody"] = {
+            "required": operation.body is JobBody,
+            "content": {"application/json": {"schema": ref(operation.body.__name__)}},
+        }
+    elif method == "PUT":
+        binary = {"type": "string", "format": "binary"}
+        described["requestBody"] = {"required": True, "content": {"application/zip": {"schema": binary}}}
+    return described
+
+
+def _success(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": "Done", "content": {operation.media: {"schema": operation.answer}}}
+    if operation.body is JobBody:
+        found["headers"] = {
+            UPLOAD_HEADER: {"description": "Where to PUT the source, after upload=true", "schema": TEXT}
+        }
+    return found
+
+
+def _error(status: int) -> dict[str, Any]:
+    return {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": ref("Error")}}}
+
+
+def _bodies() -> dict[str, Schema]:
+    """The schemas of the models that check bodies, and of what they use."""
+    found: dict[str, Schema] = {}
+    for model in _BODIES:
+        schema = model.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+        found |= schema.pop("$defs", {})
+        found[model.__name__] = schema
+    # the two members that are read before a model sees them: tasks stay bytes, a word stands for a selection
+    found["ExecutionBody"] = _with(found["ExecutionBody"], "tasks", _TASKS)
+    select = {"anyOf": [_SELECT_WORDS, ref("SelectBody"), {"type": "null"}], "default": None}
+    found["RerunBody"] = _with(found["RerunBody"], "select", select)
+    return found
+
+
+def _with(schema: Schema, name: str, member: Schema) -> Schema:
+    return {**schema, "properties": {**schema["properties"], name: member}}
