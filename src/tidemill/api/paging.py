@@ -12,10 +12,12 @@ from typing import Final, TypeVar
 from tidemill.api.calls import Call
 from tidemill.api.wire import Json
 from tidemill.model.errors import Invalid
+from tidemill.model.quoted import quoted
 
 T = TypeVar("T")
 
 _LIFETIME: Final = timedelta(hours=24)
+_LIMIT_DIGITS: Final = 9
 _MAC_BYTES: Final = 16
 _MAX_TEXT: Final = 200
 _MIN_TEXT: Final = 2
@@ -134,9 +136,10 @@ def _mac(call: Call, payload: bytes, binding: str) -> bytes:
 def _limit(value: str, limit: Limit) -> int:
     if not value:
         return limit.default
-    if not value.isdecimal() or len(value) > 9 or int(value) < 1:
-        raise Invalid(f"limit is {value[:64]!r}; it must be a whole number from 1 to {limit.most}")
-    return min(int(value), limit.most)
+    if not (value.isascii() and value.isdecimal()) or not value.strip("0"):
+        raise Invalid(f"limit is {quoted(value)}; it must be a whole number from 1 to {limit.most}")
+    # more digits than any list has rows would make int() itself fail
+    return min(int(value), limit.most) if len(value) <= _LIMIT_DIGITS else limit.most
 
 
 def _text(value: str) -> str:

@@ -19,11 +19,11 @@ from tidemill.store import identity, job_writes, jobs
 from tidemill.store import revisions as stored_revisions
 from tidemill.store.job_writes import JobWrite, MetadataChange
 from tidemill.store.jobs import JobPage
+from tidemill.store.schema import AnyRow
 from tidemill.store.uploads import NewUpload
 
 # the official command line believes a deploy only when two of its looks, 3 s apart, have seen BUILDING (contract 5.5)
 _CLI_BUILDING_S: Final = 8
-_SEARCH_BATCH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +105,14 @@ def revisions(parts: Parts, principal: Principal, name: str) -> list[Revision]:
 
 
 def find_page(parts: Parts, search: Search, *, now: datetime) -> list[Job]:
-    """Up to ``search.page.limit`` jobs, secrets masked. Three statements, and as many per 200 jobs searched."""
-    page, found = search.page, list[Job]()
-    while len(found) < search.page.limit:
-        batch = replace(page, limit=_SEARCH_BATCH) if search.text else page
-        jobs_read = parts.database.read(partial(jobs.find_page, page=batch, now=now))
-        found.extend(masked(job) for job in jobs_read if _holds(job, search.text))
-        if not search.text or len(jobs_read) < batch.limit:
-            break
-        last = jobs_read[-1]
-        page = replace(page, after=(position(last, page), last.key))
-    return found[: search.page.limit]
+    """Up to ``search.page.limit`` jobs, secrets masked. See ``store.jobs.find_page`` and ``search_page``."""
+    if search.text:
+        holds = partial(_holds, search.text)
+        return [
+            masked(job)
+            for job in parts.database.read(partial(jobs.search_page, page=search.page, holds=holds, now=now))
+        ]
+    return [masked(job) for job in parts.database.read(partial(jobs.find_page, page=search.page, now=now))]
 
 
 def position(job: Job, page: JobPage) -> datetime | str:
@@ -178,9 +175,9 @@ def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetim
     )
 
 
-def _holds(job: Job, text: str) -> bool:
-    labels: Mapping[str, str] = job.labels
-    return not text or any(text in part.lower() for part in (job.name, job.display_name, *labels, *labels.values()))
+def _holds(text: str, row: AnyRow) -> bool:
+    labels: Mapping[str, str] = row.labels
+    return any(text in part.lower() for part in (row.name, row.display_name, *labels, *labels.values()))
 
 
 def _cut(text: str) -> str:

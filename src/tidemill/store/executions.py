@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, select, tuple_, update
 
 from tidemill.model.errors import Conflict, Invalid, NotFound, NotRunnable, OverQuota
 from tidemill.model.execution import Execution
@@ -273,10 +273,11 @@ def find_page(connection: Connection, page: ExecutionPage) -> list[Execution]:
     if page.text:
         wanted.append(func.lower(_EXECUTION.id).contains(page.text, autoescape=True))
     if page.after is not None:
-        value, key = page.after
-        beyond = column < value if page.descending else column > value
-        tied = _EXECUTION.key < key if page.descending else _EXECUTION.key > key
-        wanted.append(or_(beyond, and_(column == value, tied)))
+        # compared as a pair, which an index can begin at: with OR every row before the page would be read
+        place = tuple_(column, _EXECUTION.key)
+        # each with its column's type, else a time would be compared as text
+        last = tuple_(literal(page.after[0], column.type), literal(page.after[1], _EXECUTION.key.type))
+        wanted.append(place < last if page.descending else place > last)
     order = (column.desc(), _EXECUTION.key.desc()) if page.descending else (column.asc(), _EXECUTION.key.asc())
     rows = connection.execute(
         select(*_COLUMNS)
