@@ -43,9 +43,17 @@ def _words(*words: str) -> Schema:
     return {"type": "string", "enum": list(words)}
 
 
+# members that are kept as they were sent, null too
+_KEPT_TEXT: Final = {"type": ["string", "null"]}
+_KEPT_WHOLE: Final = {"type": ["integer", "null"]}
+_NEVER: Final = {"type": "string", "description": "Of the official description; this server never has it."}
 _TEXTS: Final = {"type": "object", "additionalProperties": TEXT}
 _COUNTS: Final = ("total", "running", "success", "failure", "retried", "cancelled")
 _TASK_STATUS: Final = _words(*(state.value for state in TaskState))
+_TASK_METADATA: Final = _object(
+    {"name": TEXT},
+    {**dict.fromkeys(("createdAt", "startedAt", "completedAt", "updatedAt"), TIME), "scheduledAt": _NEVER},
+)
 _TASK_SPEC: Final = _object({"maxRetries": WHOLE, "timeout": TEXT})
 
 _JOB: Final = {
@@ -75,10 +83,10 @@ _JOB: Final = {
     "JobSpec": _object(
         {"enabled": FLAG, "region": TEXT, "revision": ref("RevisionConfiguration"), "runtime": ref("JobRuntime")},
         {
-            "triggers": listed({"type": "object"}),
-            "volumes": listed({"type": "object"}),
+            "triggers": listed(ref("Trigger")),
+            "volumes": listed(ref("JobVolume")),
             "policies": listed(TEXT),
-            "githubRunner": {"type": "object"},
+            "githubRunner": _object({}, {"repositories": {"anyOf": [listed(TEXT), {"type": "null"}]}}),
         },
     ),
     "JobRuntime": _object(
@@ -91,7 +99,25 @@ _JOB: Final = {
             "generation": TEXT,
             "envs": listed(_object({"name": TEXT, "value": TEXT, "secret": FLAG})),
         },
-        {"ports": listed({"type": "object"}), "diskPercent": WHOLE, "retryPolicy": {"type": "object"}},
+        {"ports": listed(ref("Port")), "diskPercent": WHOLE, "retryPolicy": {"type": "object"}},
+    ),
+    "Port": _object({"target": WHOLE}, {"name": _KEPT_TEXT, "protocol": _KEPT_TEXT}),
+    "JobVolume": _object(
+        {"name": TEXT, "mountPath": TEXT, "type": TEXT, "sizeMb": WHOLE},
+        {"readOnly": {"type": ["boolean", "null"]}},
+    ),
+    "Trigger": _object(
+        {"id": TEXT, "type": _words("http", "http-async", "cron"), "enabled": FLAG},
+        {"configuration": {"anyOf": [ref("TriggerConfiguration"), {"type": "null"}]}},
+    ),
+    "TriggerConfiguration": _object(
+        {},
+        {
+            **dict.fromkeys(("schedule", "timezone", "catchUp", "overlap", "path", "authenticationType"), _KEPT_TEXT),
+            **dict.fromkeys(("callbackUrl", "callbackSecret"), _KEPT_TEXT),
+            **dict.fromkeys(("retry", "timeout"), _KEPT_WHOLE),
+            "tasks": {"anyOf": [listed({"type": "object"}), {"type": "null"}]},
+        },
     ),
     "RevisionConfiguration": _object(
         {}, {"active": TEXT, "canary": TEXT, "canaryPercent": WHOLE, "stickySessionTtl": WHOLE, "traffic": WHOLE}
@@ -114,15 +140,24 @@ _JOB: Final = {
     ),
 }
 _EXECUTION: Final = {
-    "CreateJobExecutionOutput": _object({"executionId": TEXT, "id": TEXT, "jobId": TEXT, "workspaceId": TEXT}),
+    "CreateJobExecutionOutput": _object(
+        {"executionId": TEXT, "id": TEXT, "jobId": TEXT, "workspaceId": TEXT},
+        {"tasks": {**listed({"type": "object"}), "description": "Never answered: some clients fail on it."}},
+    ),
     "JobExecution": _object(
         {
             "metadata": _object(
                 {"id": TEXT, "job": TEXT, "workspace": TEXT, "createdAt": TIME, "updatedAt": TIME},
-                {"startedAt": TIME, "completedAt": TIME, "rerunOf": TEXT, "reruns": listed(TEXT)},
+                {
+                    "startedAt": TIME,
+                    "completedAt": TIME,
+                    "rerunOf": TEXT,
+                    "reruns": listed(TEXT),
+                    **dict.fromkeys(("cluster", "deletedAt", "expiredAt"), _NEVER),
+                },
             ),
             "spec": _object(
-                {"parallelism": WHOLE, "timeout": WHOLE, "tasks": listed({"type": "object"})},
+                {"parallelism": WHOLE, "timeout": WHOLE, "tasks": listed(ref("JobExecutionTaskSummary"))},
                 {"memoryOverride": WHOLE, "envOverride": _TEXTS},
             ),
             "stats": _object(dict.fromkeys(_COUNTS, WHOLE)),
@@ -132,15 +167,17 @@ _EXECUTION: Final = {
     ),
     "JobExecutionTask": _object(
         {
-            "metadata": _object(
-                {"name": TEXT}, dict.fromkeys(("createdAt", "startedAt", "completedAt", "updatedAt"), TIME)
-            ),
+            "metadata": _TASK_METADATA,
             "spec": _TASK_SPEC,
             "status": _TASK_STATUS,
             "attemptCount": WHOLE,
             "conditions": listed(ref("JobExecutionTaskCondition")),
         },
         {"attempts": listed(ref("Attempt"))},
+    ),
+    "JobExecutionTaskSummary": _object(
+        {"metadata": _TASK_METADATA, "spec": _TASK_SPEC, "status": _TASK_STATUS},
+        {"conditions": listed(ref("JobExecutionTaskCondition"))},
     ),
     "JobExecutionTaskCondition": _object(
         {

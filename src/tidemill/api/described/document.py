@@ -241,6 +241,8 @@ def _bodies() -> dict[str, Schema]:
         found[model.__name__] = schema
     # the two members that are read before a model sees them: tasks stay bytes, a word stands for a selection
     found["ExecutionBody"] = _with(found["ExecutionBody"], "tasks", _TASKS)
+    # what is answered comes back with `bl apply`, and is dropped
+    found["JobBody"] = _with(found["JobBody"], "events", {"anyOf": [listed(ref("CoreEvent")), {}], "readOnly": True})
     select = {"anyOf": [_SELECT_WORDS, ref("SelectBody"), {"type": "null"}], "default": None}
     found["RerunBody"] = _with(found["RerunBody"], "select", select)
     return found
