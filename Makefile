@@ -18,6 +18,7 @@ demo: $(READY) ## deploy examples/sweep on a fresh server, run it, show the best
 	$(PY) scripts/demo.py
 
 test: $(READY) ## the whole suite, under 20 minutes on two cores
+	sh scripts/browser.sh
 	$(PY) -m pytest -q -n 2 -m "not e2e"
 	$(PY) -m pytest -q -m e2e
 

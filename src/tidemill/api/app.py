@@ -17,6 +17,7 @@ from tidemill.api import (
     jobs,
     logs,
     problems,
+    reference,
     results,
     uploads,
     workspaces,
@@ -28,11 +29,13 @@ PUBLIC: Final[Mapping[str, str]] = {
     "/healthz": "a supervisor asks it, before anybody has a credential",
     "/readyz": "a load balancer asks it, and it names no tenant's things",
     "/v0/openapi.json": "tools read it before anybody has a credential, and it names no tenant's things",
+    "/docs": "the same description, as a page",
+    "/docs/{file}": "what that page is made of: three files, by name",
     "/uploads/{capability}": "the official command line sends no credential: 256 random bits of the path are one",
 }
 """The routes without a credential, each with its reason; all others ask for one."""
 
-_OPEN: Final[tuple[APIRouter, ...]] = (health.router, description.router, uploads.router)
+_OPEN: Final[tuple[APIRouter, ...]] = (health.router, description.router, reference.router, uploads.router)
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     executions.router,
@@ -45,7 +48,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
 
 
 def build(context: Context) -> FastAPI:
-    """The ASGI application over ``context``. It has no pages of its own and never redirects."""
+    """The ASGI application over ``context``. It never redirects."""
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,

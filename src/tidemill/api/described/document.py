@@ -61,6 +61,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/healthz"): Operation(summary="Whether the server is alive", answer=ref("Health"), public=True),
     ("GET", "/readyz"): Operation(summary="Whether it accepts work", answer=ref("Health"), errors=[503], public=True),
     ("GET", "/v0/openapi.json"): Operation(summary="This document", answer={"type": "object"}, public=True),
+    ("GET", "/docs"): Operation(summary="This document as a page", answer=TEXT, media="text/html", public=True),
+    ("GET", "/docs/{file}"): Operation(
+        summary="What that page is made of", answer=TEXT, media="*/*", errors=[404], public=True
+    ),
     ("PUT", "/uploads/{capability}"): Operation(
         summary="Send a source archive to the address that a deploy was answered",
         answer=ref("Message"),
@@ -202,6 +206,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower(),
         "summary": operation.summary,
+        "tags": [_noun(path)],
         "parameters": names + queries + headers + common,
         "responses": {"200": _success(operation)} | {str(status): _error(status) for status in errors},
     }
@@ -217,6 +222,14 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
         binary = {"type": "string", "format": "binary"}
         described["requestBody"] = {"required": True, "content": {"application/zip": {"schema": binary}}}
     return described
+
+
+def _noun(path: str) -> str:
+    """What the operation is about: readers find it under this heading."""
+    if "/executions" in path:
+        return "executions"
+    words = path.removeprefix("/v0/").split("/")
+    return {"observability": "logs", "jobs": "jobs", "workspaces": "workspaces"}.get(words[0], "server")
 
 
 def _success(operation: Operation) -> dict[str, Any]:
