@@ -31,9 +31,9 @@ class Output:
         api.node()
 
     def job(self, name: str = "sweep") -> JobKey:
-        found = self.api.parts.database.read(lambda connection: jobs.find_key(connection, "main", name))
+        found = self.api.parts.database.read(lambda connection: jobs.find_count(connection, "main", name))
         assert found is not None
-        return found
+        return JobKey(found.key)
 
     def write(self, owner: int, lines: Sequence[Line], kind: str = "t", *, cut: bool = False) -> None:
         self.blocks += 1

@@ -118,7 +118,7 @@ def find_page(parts: Parts, page: ExecutionPage) -> list[Shown]:
 
 
 def history(parts: Parts, principal: Principal, job: str) -> History:
-    """Whose executions a path means, and how many there are. Three statements at most. Raises NotFound."""
+    """Whose executions a path means, and how many there are. Two statements at most. Raises NotFound."""
     return parts.database.read(lambda connection: executions.history(connection, principal.workspace, job))
 
 

@@ -84,7 +84,7 @@ def put(parts: Parts, principal: Principal, request: JobRequest, *, now: datetim
 
 
 def get(parts: Parts, principal: Principal, name: str, *, show_secrets: bool, now: datetime) -> Job:
-    """The job, secrets masked unless ``show_secrets``. Three statements. Raises NotFound, Forbidden for non-admins."""
+    """The job, secrets masked unless ``show_secrets``. Two statements. Raises NotFound, Forbidden for non-admins."""
     if show_secrets and principal.role is not Role.ADMIN:
         raise Forbidden("show_secrets=true needs the role admin in this workspace")
     job = parts.database.read(lambda connection: jobs.find(connection, principal.workspace, name, now=now))

@@ -6,7 +6,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from tidemill.model.errors import Conflict, Invalid, NotFound, NotRunnable, OverQuota
 from tidemill.model.execution import Execution
@@ -56,6 +69,20 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     schema.job.c.name.label("job_name"),
     schema.job.c.key.label("job_key"),
 )
+
+_WITH_JOB: Final = select(*_COLUMNS).join(schema.job, schema.job.c.key == _EXECUTION.job)
+_BY_KEY: Final = _WITH_JOB.where(_EXECUTION.key == bindparam("key"))
+
+
+def _by_text(scope: ColumnElement[bool]) -> tuple[Select[Any], Select[Any]]:
+    """Executions of ``scope`` with the id ``text``, and those whose id begins so: between ``text`` and ``behind``."""
+    few = _WITH_JOB.where(scope).order_by(_EXECUTION.id).limit(_AMBIGUOUS_SHOWN + 1)
+    id_, text = _EXECUTION.id, bindparam("text", type_=_EXECUTION.id.type)
+    return few.where(id_ == text), few.where(id_ > text, id_ < bindparam("behind"))
+
+
+_OF_JOB: Final = _by_text(_EXECUTION.job == bindparam("of_job"))
+_OF_WORKSPACE: Final = _by_text(_EXECUTION.workspace == bindparam("of_workspace"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,18 +242,20 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
 def find(connection: Connection, workspace: str, text: str, job: str | None = None) -> Execution:
     """The execution with this id, or the only one whose id begins with ``text`` (8 characters at least).
 
-    With ``job``, of the job that has this name or had it last. Four statements at most, by execution_id or
-    execution_workspace_id. Raises NotFound, Invalid for several.
+    With ``job``, of the job that has this name or had it last. Four statements at most, two for an id in full, by
+    execution_id or execution_workspace_id. Raises NotFound, Invalid for several.
     """
+    wanted: dict[str, object] = {"text": text}
     if job is None:
-        scope = _EXECUTION.workspace == workspace
+        exact, prefix = _OF_WORKSPACE
+        wanted["of_workspace"] = workspace
     else:
-        scope = _EXECUTION.job == history(connection, workspace, job).job
-    rows = _rows(connection, [scope, _EXECUTION.id == text], _AMBIGUOUS_SHOWN + 1)
+        exact, prefix = _OF_JOB
+        wanted["of_job"] = history(connection, workspace, job).job
+    rows = connection.execute(exact, wanted).all()
     if not rows and len(text) >= ID_PREFIX_MIN:
         # the highest code point sorts after every character that an id may hold
-        between = [_EXECUTION.id > text, _EXECUTION.id < text + "\U0010ffff"]
-        rows = _rows(connection, [scope, *between], _AMBIGUOUS_SHOWN + 1)
+        rows = connection.execute(prefix, {**wanted, "behind": text + "\U0010ffff"}).all()
     if not rows:
         hint = "" if len(text) >= ID_PREFIX_MIN else f"; a prefix needs {ID_PREFIX_MIN} characters or more"
         raise NotFound(f"no execution {text[:64]!r} in workspace {workspace!r}{hint}")
@@ -239,30 +268,24 @@ def find(connection: Connection, workspace: str, text: str, job: str | None = No
 
 def find_by_key(connection: Connection, key: ExecutionKey) -> Execution:
     """An execution as it is now. One statement, by primary key. Raises NotFound for one that is kept no longer."""
-    rows = _rows(connection, [_EXECUTION.key == key], 1)
-    if not rows:
+    row = connection.execute(_BY_KEY, {"key": key}).one_or_none()
+    if row is None:
         raise NotFound("the execution is kept no longer")
-    return _execution(rows[0])
+    return _execution(row)
 
 
 def find_chain(connection: Connection, chain: ExecutionKey) -> list[Execution]:
     """An execution and all that descends from it, newest first. One statement, by execution_chain."""
-    rows = connection.execute(
-        select(*_COLUMNS)
-        .join(schema.job, schema.job.c.key == _EXECUTION.job)
-        .where(_EXECUTION.chain == chain)
-        .order_by(_EXECUTION.key.desc())
-    )
+    rows = connection.execute(_WITH_JOB.where(_EXECUTION.chain == chain).order_by(_EXECUTION.key.desc()))
     return [_execution(row) for row in rows]
 
 
 def history(connection: Connection, workspace: str, name: str) -> History:
-    """The executions of the job that has this name, or had it last. Three statements at most. Raises NotFound."""
-    job = jobs.find_key(connection, workspace, name)
+    """The executions of the job that has this name, or had it last. Two statements at most. Raises NotFound."""
+    job = jobs.find_count(connection, workspace, name)
     if job is None:
         raise NotFound(f"no job {name[:64]!r} in workspace {workspace!r}")
-    total = connection.scalar(select(schema.job.c.executions_total).where(schema.job.c.key == job))
-    return History(job=job, total=total or 0)
+    return History(job=JobKey(job.key), total=job.executions_total)
 
 
 def find_page(connection: Connection, page: ExecutionPage) -> list[Execution]:
@@ -279,14 +302,7 @@ def find_page(connection: Connection, page: ExecutionPage) -> list[Execution]:
         last = tuple_(literal(page.after[0], column.type), literal(page.after[1], _EXECUTION.key.type))
         wanted.append(place < last if page.descending else place > last)
     order = (column.desc(), _EXECUTION.key.desc()) if page.descending else (column.asc(), _EXECUTION.key.asc())
-    rows = connection.execute(
-        select(*_COLUMNS)
-        .join(schema.job, schema.job.c.key == _EXECUTION.job)
-        .where(*wanted)
-        .order_by(*order)
-        .limit(page.limit)
-        .offset(page.offset)
-    )
+    rows = connection.execute(_WITH_JOB.where(*wanted).order_by(*order).limit(page.limit).offset(page.offset))
     return [_execution(row) for row in rows]
 
 
@@ -364,16 +380,6 @@ def _check_fits(connection: Connection, memory_mb: int, region: str) -> None:
         raise Invalid(
             f"a task needs {memory_mb} MB, but the biggest node has {biggest_mb}; with allowQueue it may wait"
         )
-
-
-def _rows(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> Sequence[AnyRow]:
-    return connection.execute(
-        select(*_COLUMNS)
-        .join(schema.job, schema.job.c.key == _EXECUTION.job)
-        .where(*wanted)
-        .order_by(_EXECUTION.id)
-        .limit(limit)
-    ).all()
 
 
 def _execution(row: AnyRow) -> Execution:

@@ -4,12 +4,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from tidemill.model.principal import Principal, Role
 from tidemill.store import schema
 
 DEFAULT_PARALLEL_EXECUTIONS: Final = 100
+
+_KEY: Final = schema.api_key.c
+_BY_DIGEST: Final = select(_KEY.id, _KEY.workspace, _KEY.role, _KEY.expires_at).where(
+    _KEY.digest == bindparam("digest")
+)
+
+_WORKSPACE: Final = schema.workspace.c
+_BY_NAME: Final = select(
+    _WORKSPACE.name,
+    _WORKSPACE.display_name,
+    _WORKSPACE.created_at,
+    _WORKSPACE.max_parallel_executions,
+    _WORKSPACE.max_concurrent_tasks,
+    _WORKSPACE.jobs_total,
+).where(_WORKSPACE.name == bindparam("name"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +53,7 @@ class NewKey:
 
 def principal(connection: Connection, digest: str, *, now: datetime) -> Principal | None:
     """Whose key has this digest; None when there is none or it has expired. One statement, by primary key."""
-    key = schema.api_key.c
-    row = connection.execute(
-        select(key.id, key.workspace, key.role, key.expires_at).where(key.digest == digest)
-    ).one_or_none()
+    row = connection.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
     if row is None or (row.expires_at is not None and row.expires_at <= now):
         return None
     return Principal(id=row.id, workspace=row.workspace, role=Role(row.role))
@@ -49,17 +61,7 @@ def principal(connection: Connection, digest: str, *, now: datetime) -> Principa
 
 def find_workspace(connection: Connection, name: str) -> Workspace | None:
     """One statement, by primary key."""
-    table = schema.workspace.c
-    row = connection.execute(
-        select(
-            table.name,
-            table.display_name,
-            table.created_at,
-            table.max_parallel_executions,
-            table.max_concurrent_tasks,
-            table.jobs_total,
-        ).where(table.name == name)
-    ).one_or_none()
+    row = connection.execute(_BY_NAME, {"name": name}).one_or_none()
     return None if row is None else Workspace(**row._asdict())
 
 

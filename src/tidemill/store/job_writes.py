@@ -403,4 +403,4 @@ def _revisioned(spec: JobSpec) -> tuple[object, ...]:
 
 
 def _seen(connection: Connection, row: AnyRow, now: datetime) -> Job:
-    return jobs.job_of(connection, jobs.row_by_key(connection, JobKey(row.key)), now=now)
+    return jobs.find_by_key(connection, JobKey(row.key), now=now)

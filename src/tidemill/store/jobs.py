@@ -11,6 +11,8 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
+    case,
     delete,
     exists,
     insert,
@@ -25,6 +27,7 @@ from tidemill.model.ids import JobKey
 from tidemill.model.job import Job, JobEvent, JobSpec
 from tidemill.model.states import ExecutionState, JobState
 from tidemill.store import canaries, schema, specs
+from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.schema import AnyRow
 
 KEPT_EVENTS: Final = 100
@@ -62,6 +65,35 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _JOB.updated_by,
 )
 
+_REVISION: Final = schema.revision.c
+_EVENT: Final = schema.job_event.c
+# rows of jobs, each with the spec of the revision that it shows
+_SHOWN: Final = select(*_COLUMNS, _REVISION.spec).outerjoin_from(
+    schema.job,
+    schema.revision,
+    and_(
+        _REVISION.job == _JOB.key,
+        _REVISION.id == case((_JOB.active_revision != "", _JOB.active_revision), else_=_JOB.staged_revision),
+    ),
+)
+_OF_NAME: Final = (_JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"))
+_LIVE_OF_NAME: Final = (*_OF_NAME, _JOB.terminated_at.is_(None))
+_BY_NAME: Final = select(*_COLUMNS).where(*_LIVE_OF_NAME)
+_BY_KEY: Final = select(*_COLUMNS).where(_JOB.key == bindparam("key"))
+_SHOWN_BY_NAME: Final = _SHOWN.where(*_LIVE_OF_NAME)
+_SHOWN_BY_KEYS: Final = _SHOWN.where(_JOB.key.in_(select(FIRST)))
+_COUNT_OF_LIVE: Final = select(_JOB.key, _JOB.executions_total).where(*_LIVE_OF_NAME)
+_COUNT_OF_LAST: Final = (
+    select(_JOB.key, _JOB.executions_total).where(*_OF_NAME).order_by(_JOB.terminated_at.desc()).limit(1)
+)
+# those of each job whose number is above the second of its pair
+_LAST_EVENTS: Final = (
+    select(_EVENT.job, _EVENT.at, _EVENT.type, _EVENT.status, _EVENT.message, _EVENT.revision, _EVENT.canary_revision)
+    .select_from(PAIRS)
+    .join(schema.job_event, (_EVENT.job == FIRST) & (_EVENT.number > SECOND))
+    .order_by(_EVENT.job, _EVENT.number)
+)
+
 
 class JobOrder(StrEnum):
     CREATED = "created"
@@ -94,60 +126,65 @@ class Move:
 
 def row_of(connection: Connection, workspace: str, name: str) -> AnyRow | None:
     """The row of the job that has this name now. One statement, by job_name."""
-    return connection.execute(
-        select(*_COLUMNS).where(_JOB.workspace == workspace, _JOB.name == name, _JOB.terminated_at.is_(None))
-    ).one_or_none()
+    return connection.execute(_BY_NAME, {"workspace": workspace, "name": name}).one_or_none()
 
 
 def row_by_key(connection: Connection, key: JobKey) -> AnyRow:
     """The row of a job that exists. One statement, by primary key."""
-    return connection.execute(select(*_COLUMNS).where(_JOB.key == key)).one()
+    return connection.execute(_BY_KEY, {"key": key}).one()
 
 
 def find(connection: Connection, workspace: str, name: str, *, now: datetime) -> Job | None:
-    """The job of this name as its user sees it. Three statements: job_name, two primary keys."""
-    row = row_of(connection, workspace, name)
-    return None if row is None else job_of(connection, row, now=now)
+    """The job of this name as its user sees it, with all events kept. Two statements, by job_name and primary keys."""
+    row = connection.execute(_SHOWN_BY_NAME, {"workspace": workspace, "name": name}).one_or_none()
+    return None if row is None else _jobs_of(connection, [row], KEPT_EVENTS, now)[0]
 
 
-def find_key(connection: Connection, workspace: str, name: str) -> JobKey | None:
-    """Whose executions a path means: the job of this name, else the last one that had it. Two statements at most."""
-    of_name = (_JOB.workspace == workspace, _JOB.name == name)
-    live = connection.scalar(select(_JOB.key).where(*of_name, _JOB.terminated_at.is_(None)))
-    if live is not None:
-        return JobKey(live)
-    last = connection.scalar(select(_JOB.key).where(*of_name).order_by(_JOB.terminated_at.desc()).limit(1))
-    return None if last is None else JobKey(last)
+def find_by_key(connection: Connection, key: JobKey, *, now: datetime) -> Job:
+    """A job that exists, as ``find`` shows it. Two statements, by primary keys."""
+    row = connection.execute(_SHOWN_BY_KEYS, {"pairs": pairs([(key,)])}).one()
+    return _jobs_of(connection, [row], KEPT_EVENTS, now)[0]
+
+
+def find_count(connection: Connection, workspace: str, name: str) -> AnyRow | None:
+    """Whose executions a path means: (key, executions_total) of the job of this name, else of the last one that had it.
+
+    Two statements at most, by job_name and by workspace.
+    """
+    of_name = {"workspace": workspace, "name": name}
+    live = connection.execute(_COUNT_OF_LIVE, of_name).one_or_none()
+    return live or connection.execute(_COUNT_OF_LAST, of_name).one_or_none()
 
 
 def find_page(connection: Connection, page: JobPage, *, now: datetime) -> list[Job]:
-    """Up to ``page.limit`` jobs in order. Three statements, by job_created or job_name; a page costs the same anywhere.
+    """Up to ``page.limit`` jobs in order. Two statements, by job_created or job_name; a page costs the same anywhere.
 
     With ``states`` rows of other states are passed over; by name the workspace's jobs are sorted then.
     """
-    rows = connection.execute(_paged(page, _COLUMNS).limit(page.limit)).all()
+    rows = connection.execute(_paged(_SHOWN, page).limit(page.limit)).all()
     return _jobs_of(connection, rows, LISTED_EVENTS, now)
 
 
 def search_page(connection: Connection, page: JobPage, holds: Callable[[AnyRow], bool], *, now: datetime) -> list[Job]:
-    """Up to ``page.limit`` jobs in order that ``holds`` says yes to, by name, display_name and labels. Four statements.
+    """Up to ``page.limit`` jobs in order that ``holds`` says yes to, by name, display_name and labels.
 
-    The first reads those three columns, and no more, of every job from the page's position until enough are found: some
-    steps for each of a workspace's jobs, when none is. Capital letters of any script cannot be searched inside SQLite.
+    Three statements. The first reads those three columns, and no more, of every job from the page's position until
+    enough are found: some steps for each of a workspace's jobs, when none is. Capital letters of any script cannot be
+    searched inside SQLite.
     """
     keys = list[int]()
-    read = _paged(page, (_JOB.key, _JOB.name, _JOB.display_name, _JOB.labels)).execution_options(yield_per=_SEARCHED)
-    with connection.execute(read) as rows:
+    read = _paged(select(_JOB.key, _JOB.name, _JOB.display_name, _JOB.labels), page)
+    with connection.execute(read.execution_options(yield_per=_SEARCHED)) as rows:
         for row in rows:
             if holds(row):
                 keys.append(row.key)
                 if len(keys) == page.limit:
                     break
-    found = {row.key: row for row in connection.execute(select(*_COLUMNS).where(_JOB.key.in_(keys)))}
+    found = {row.key: row for row in connection.execute(_SHOWN_BY_KEYS, {"pairs": pairs((key,) for key in keys)})}
     return _jobs_of(connection, [found[key] for key in keys], LISTED_EVENTS, now)
 
 
-def _paged(page: JobPage, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+def _paged(query: Select[Any], page: JobPage) -> Select[Any]:
     column: ColumnElement[Any] = _JOB.created_at if page.order is JobOrder.CREATED else _JOB.name
     wanted = [_JOB.workspace == page.workspace]
     if page.states:
@@ -161,21 +198,15 @@ def _paged(page: JobPage, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
         last = tuple_(literal(page.after[0], column.type), literal(page.after[1], _JOB.key.type))
         wanted.append(place < last if page.descending else place > last)
     order = (column.desc(), _JOB.key.desc()) if page.descending else (column.asc(), _JOB.key.asc())
-    return select(*columns).where(*wanted).order_by(*order)
-
-
-def job_of(connection: Connection, row: AnyRow, *, now: datetime) -> Job:
-    """The row of a job with its spec and all events that are kept. Two statements, by primary keys."""
-    return _jobs_of(connection, [row], KEPT_EVENTS, now)[0]
+    return query.where(*wanted).order_by(*order)
 
 
 def _jobs_of(connection: Connection, rows: Sequence[AnyRow], most_events: int, now: datetime) -> list[Job]:
-    """Rows of jobs with their specs and last events, in the same order. Two statements, by primary keys."""
+    """Rows of ``_SHOWN`` with the jobs' last events, in the same order. One statement, by primary key."""
     if not rows:
         return []
-    revisions = _specs(connection, [(row.key, row.active_revision or row.staged_revision) for row in rows])
-    events = _events(connection, [row.key for row in rows], most_events)
-    return [_job(row, revisions.get(row.key, JobSpec()), events.get(row.key, ()), now) for row in rows]
+    events = _events(connection, rows, most_events)
+    return [_job(row, events.get(row.key, ()), now) for row in rows]
 
 
 def revision_spec(connection: Connection, job: JobKey, revision: str) -> JobSpec:
@@ -302,26 +333,11 @@ def _add_event(connection: Connection, counted: AnyRow, event: Move, now: dateti
         connection.execute(delete(table).where(table.c.job == counted.key, table.c.number <= number - KEPT_EVENTS))
 
 
-def _specs(connection: Connection, wanted: Iterable[tuple[int, str]]) -> dict[int, JobSpec]:
-    table = schema.revision.c
-    pairs = [and_(table.job == job, table.id == revision) for job, revision in wanted if revision]
-    if not pairs:
-        return {}
-    rows = connection.execute(select(table.job, table.spec).where(or_(*pairs)))
-    return {row.job: specs.decode(row.spec) for row in rows}
-
-
-def _events(connection: Connection, jobs: Sequence[int], most: int) -> dict[int, tuple[JobEvent, ...]]:
-    """The last ``most`` events of each job, oldest first."""
-    table = schema.job_event.c
-    rows = connection.execute(
-        select(table.job, table.at, table.type, table.status, table.message, table.revision, table.canary_revision)
-        .join(schema.job, _JOB.key == table.job)
-        .where(table.job.in_(jobs), table.number > _JOB.events_total - most)
-        .order_by(table.job, table.number)
-    )
+def _events(connection: Connection, jobs: Iterable[AnyRow], most: int) -> dict[int, tuple[JobEvent, ...]]:
+    """The last ``most`` events of each job, oldest first. One statement, by primary key."""
+    after = pairs((job.key, job.events_total - most) for job in jobs)
     found: dict[int, list[JobEvent]] = {}
-    for row in rows:
+    for row in connection.execute(_LAST_EVENTS, {"pairs": after}):
         event = JobEvent(
             at=row.at,
             type=row.type,
@@ -334,7 +350,8 @@ def _events(connection: Connection, jobs: Sequence[int], most: int) -> dict[int,
     return {job: tuple(events) for job, events in found.items()}
 
 
-def _job(row: AnyRow, spec: JobSpec, events: tuple[JobEvent, ...], now: datetime) -> Job:
+def _job(row: AnyRow, events: tuple[JobEvent, ...], now: datetime) -> Job:
+    """``row`` is one of ``_SHOWN``; a job without any revision has no spec."""
     state = JobState(row.state)
     held = row.building_until is not None and now < row.building_until
     if held and state in {JobState.DEPLOYING, JobState.DEPLOYED, JobState.FAILED}:
@@ -348,7 +365,7 @@ def _job(row: AnyRow, spec: JobSpec, events: tuple[JobEvent, ...], now: datetime
         labels=row.labels,
         extra=row.extra.get("metadata", {}),
         state=state,
-        spec=live_spec(row, spec),
+        spec=live_spec(row, JobSpec() if row.spec is None else specs.decode(row.spec)),
         active_revision=row.active_revision,
         staged_revision=row.staged_revision,
         events=events,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from tidemill.model.errors import NotFound
 from tidemill.model.execution import Execution, Reason, Task
@@ -30,6 +30,21 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _TASK.updated_at,
 )
 
+_FIRST_OF_EACH: Final = (
+    select(*_COLUMNS, _TASK.execution)
+    .select_from(PAIRS)
+    .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx <= SECOND))
+    .order_by(_TASK.execution, _TASK.idx)
+)
+_AMONG: Final = (
+    select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
+)
+_BETWEEN: Final = (
+    select(*_COLUMNS)
+    .where(_TASK.execution == bindparam("execution"), _TASK.idx >= bindparam("low"), _TASK.idx <= bindparam("high"))
+    .order_by(_TASK.idx)
+)
+
 # a look-up is ten times as fast as a call of the enum
 _STATES: Final = {state.value: state for state in TaskState}
 _REASONS: Final = {reason.value: reason for reason in Reason}
@@ -42,13 +57,8 @@ def first_tasks(connection: Connection, executions: Sequence[Execution], count: 
     wanted = {
         execution.key: mapped.get(execution.key, range(min(count, execution.stats.total))) for execution in executions
     }
-    rows = connection.execute(
-        select(*_COLUMNS, _TASK.execution)
-        .select_from(PAIRS)
-        .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx <= SECOND))
-        .order_by(_TASK.execution, _TASK.idx),
-        {"pairs": pairs((key, indices[-1]) for key, indices in wanted.items() if indices)},
-    )
+    last = pairs((key, indices[-1]) for key, indices in wanted.items() if indices)
+    rows = connection.execute(_FIRST_OF_EACH, {"pairs": last})
     by_execution: dict[int, list[AnyRow]] = {}
     for row in rows:
         by_execution.setdefault(row[-1], []).append(row)
@@ -76,10 +86,7 @@ def tasks_at(connection: Connection, execution: Execution, low: int, high: int) 
 
 def tasks_among(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
     """The tasks at ``indices``, wherever they are, in this order. One statement, by primary key."""
-    rows = connection.execute(
-        select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND)),
-        {"pairs": pairs((execution.key, index) for index in indices)},
-    )
+    rows = connection.execute(_AMONG, {"pairs": pairs((execution.key, index) for index in indices)})
     return _tasks(execution, indices, rows)
 
 
@@ -87,11 +94,7 @@ def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int
     """The tasks at neighbouring ``indices`` of an execution, in order. One statement, by primary key."""
     if not indices:
         return []
-    rows = connection.execute(
-        select(*_COLUMNS)
-        .where(_TASK.execution == execution.key, _TASK.idx >= indices[0], _TASK.idx <= indices[-1])
-        .order_by(_TASK.idx)
-    )
+    rows = connection.execute(_BETWEEN, {"execution": execution.key, "low": indices[0], "high": indices[-1]})
     return _tasks(execution, indices, rows)
 
 
