@@ -180,6 +180,25 @@ def test_secrets_are_nowhere_in_the_clear_and_reach_the_task(server: Server, job
         body = {"tasks": [{}], "env": {"HIDDEN": canary}}
         execution_id = http.post("/jobs/secretive/executions", json=body).json()["executionId"]
         until(lambda: http.get(f"/jobs/secretive/executions/{execution_id}").json()["status"] == "succeeded")
+        answers = [http.post(f"/jobs/secretive/executions/{execution_id}/rerun", json={"select": {"indices": [0]}})]
+        # what is refused with the value in it must not repeat it
+        wrong = {"name": "OTHER", "value": canary, "secret": "yes"}
+        answers += [
+            http.put(
+                "/jobs/secretive", json={"metadata": {"name": "secretive"}, "spec": {"runtime": {"envs": [wrong]}}}
+            ),
+            http.put("/jobs/secretive", json={"spec": {"runtime": {"envs": {"OTHER": canary}}}}),
+            http.put("/jobs/secretive", content=json.dumps(spec)[:-1]),
+            http.post("/jobs/secretive/executions", json={"tasks": [{}], "env": {"HIDDEN": [canary]}}),
+            http.post("/jobs/secretive/executions", json={"tasks": [{}], "env": canary}),
+            http.get("/jobs/secretive"),
+            http.get("/jobs/secretive/revisions"),
+            http.get("/observability/logs", params={"workloadIds": "secretive"}),
+        ]
+        assert [each.status_code for each in answers] == [200, 400, 400, 400, 400, 400, 200, 200, 200]
+        assert [each.request.url.path for each in answers if canary in each.text] == []
+        rerun_id = answers[0].json()["executionId"]
+        until(lambda: http.get(f"/jobs/secretive/executions/{rerun_id}").json()["status"] == "succeeded")
     assert results(server, "secretive", execution_id)[0]["result"] == {"length": len(canary)}
     holders = [
         path

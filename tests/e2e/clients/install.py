@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.e2e.drive import ROOT
 
+GO_SDK = "github.com/blaxel-ai/sdk-go@v0.25.0"
+
 HERE = Path(__file__).parent
 CACHE = ROOT / ".clients"
 
@@ -67,3 +69,28 @@ def typescript(name: str) -> list[str]:
     for script in (HERE / "typescript").glob("*.mjs"):
         shutil.copy(script, folder)
     return [str(node), str(folder / "lifecycle.mjs")]
+
+
+class NotHere(Exception):
+    """A client that cannot be had on this machine, and why: tests of it are skipped with these words."""
+
+
+def go() -> list[str]:
+    """The program that ``go``/lifecycle.go makes with the SDK, verified as Go does by default. Raises NotHere."""
+    tool = shutil.which("go")
+    if tool is None:
+        raise NotHere("no `go` on the PATH")
+    source = HERE / "go" / "lifecycle.go"
+
+    def install(folder: Path) -> None:
+        shutil.copy(source, folder)
+        run(tool, "mod", "init", "lifecycle", cwd=folder)
+        got = subprocess.run(
+            [tool, "get", GO_SDK], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        )
+        if got.returncode != 0:
+            raise NotHere(f"`go get {GO_SDK}` is refused: {got.stderr.strip()[-400:]}")
+        run(tool, "mod", "tidy", cwd=folder)
+        run(tool, "build", "-o", "lifecycle", ".", cwd=folder)
+
+    return [str(installed("go", [source], install) / "lifecycle")]

@@ -83,6 +83,17 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "typescript-0.2.89": Client(
         command=lambda: install.typescript("typescript-0.2.89"), after=("lists_bare",), paged=False, errors=OBJECTS
     ),
+    "go": Client(
+        command=install.go,
+        paged=True,
+        errors={
+            "get": ("Error", "404"),
+            "run": ("Error", "404"),
+            "execution": ("Error", "404"),
+            "duplicate": ("Error", "409"),
+            "invalid": ("Error", "metadata.name"),
+        },
+    ),
 }
 
 
@@ -105,14 +116,30 @@ def image(server: Server, job_folder: Callable[..., Path]) -> str:
 
 
 @pytest.fixture(scope="module")
+def commands() -> dict[str, list[str] | install.NotHere]:
+    """What runs each client, or why it cannot be had on this machine."""
+    found: dict[str, list[str] | install.NotHere] = {}
+    for name, client in CLIENTS.items():
+        try:
+            found[name] = client.command()
+        except install.NotHere as missing:
+            found[name] = missing
+    return found
+
+
+@pytest.fixture(scope="module")
 def started(
-    server: Server, image: str, tmp_path_factory: pytest.TempPathFactory
+    server: Server,
+    image: str,
+    commands: dict[str, list[str] | install.NotHere],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Every client at work, with no setting but the address, the key and the workspace."""
-    commands = {name: client.command() for name, client in CLIENTS.items()}
     running: dict[str, subprocess.Popen[str]] = {}
     try:
         for name, words in commands.items():
+            if isinstance(words, install.NotHere):
+                continue
             home = tmp_path_factory.mktemp(name)
             running[name] = subprocess.Popen(
                 [*words, prefix(name), image, *CLIENTS[name].after],
@@ -134,8 +161,15 @@ def prefix(name: str) -> str:
 
 
 @pytest.fixture(scope="module", params=CLIENTS)
-def seen(request: pytest.FixtureRequest, started: dict[str, subprocess.Popen[str]], image: str) -> Seen:
+def seen(
+    request: pytest.FixtureRequest,
+    commands: dict[str, list[str] | install.NotHere],
+    started: dict[str, subprocess.Popen[str]],
+    image: str,
+) -> Seen:
     name: str = request.param
+    if isinstance(missing := commands[name], install.NotHere):
+        pytest.skip(str(missing))
     out, err = started[name].communicate(timeout=100)
     assert started[name].returncode == 0, f"{name} ended with {started[name].returncode}:\n{out[-500:]}\n{err[-3000:]}"
     return Seen(CLIENTS[name], prefix(name), image, json.loads(out.splitlines()[-1]))
