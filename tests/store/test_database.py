@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
-from sqlalchemy.exc import OperationalError
 
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded
 from tidemill.store import database as database_module
@@ -85,7 +84,7 @@ def test_a_unit_that_cannot_be_undone_alone_takes_its_group_along(database: Data
     gate.set()
     held.result(10)
     for future in (good, bad):
-        with pytest.raises(OperationalError, match="no such savepoint"):
+        with pytest.raises(sqlite3.OperationalError, match="no such savepoint"):
             future.result(10)
     assert database.write(lambda connection: put(connection, "after")) == "after"
     assert database.read(names) == ["after"]
@@ -96,7 +95,7 @@ def test_a_unit_whose_success_cannot_be_kept_apart_takes_its_group_along(databas
         put(connection, "half")
         connection.exec_driver_sql("RELEASE unit")
 
-    with pytest.raises(OperationalError, match="no such savepoint"):
+    with pytest.raises(sqlite3.OperationalError, match="no such savepoint"):
         database.write(rude)
     assert database.read(names) == []
 

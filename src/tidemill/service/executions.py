@@ -40,6 +40,8 @@ ONE_TASK: Final = (msgspec.Raw(b"{}"),)
 
 # a unit of work writes at most 4 MiB; a chunk has at most 2 of them
 _UNIT_BYTES: Final = 2 << 20
+# compressed in less time than a look at the job would take
+_SMALL_BYTES: Final = 64 << 10
 _BRACE: Final = ord("{")
 _MAX_ENV: Final = 1_000
 _MAX_NAME: Final = 200
@@ -74,17 +76,18 @@ class TaskShown:
 def create(parts: Parts, principal: Principal, job: str, request: ExecutionRequest, *, now: datetime) -> Created:
     """Make an execution, or find the one that the same request made before; durable on return.
 
-    Two short reads, then one unit of about twelve statements; inputs over 2 MiB compressed go before it in units of
-    their own. Raises NotFound, NotRunnable, Invalid, TooLarge, OverQuota, Conflict.
+    One unit of eight statements. Arguments of more than 64 KiB are looked up first, in two statements; of these, what
+    has over 2 MiB compressed goes before it in units of its own. Raises NotFound, NotRunnable, Invalid, TooLarge,
+    OverQuota, Conflict.
     """
     size_bytes = _checked(request, parts.limits)
     key = ExecutionKey(new_key(_ms(now)))
     new = _new(parts, principal, job, key, request)
-    # what most refused or repeated requests need is read first: their inputs are not written in vain
-    again = parts.database.read(lambda connection: executions.repeated(connection, new))
-    if again is not None:
-        return again
-    parts.database.read(lambda connection: executions.runnable(connection, principal.workspace, job))
+    if size_bytes > _SMALL_BYTES:
+        # what most refused or repeated requests need is read first: their inputs are not compressed in vain
+        again = parts.database.read(lambda connection: executions.look_ahead(connection, new))
+        if again is not None:
+            return again
     stored = NewInputs(
         key=InputSetKey(new_key(_ms(now))),
         workspace=principal.workspace,

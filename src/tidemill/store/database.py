@@ -14,17 +14,16 @@ from typing import Final, Generic, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
+from tidemill.store.readers import BUSY_MS, Readers, driver_of
 
 T = TypeVar("T")
 
 MAX_WAITING: Final = 1_000
 _MAX_GROUP: Final = 500
-_READERS: Final = 16
-_BUSY_MS: Final = 10_000
 # SQLite's words for "the disk is the problem"; anything else is a bug and keeps its own type
 _SPACE_WORDS: Final = ("database or disk is full", "disk I/O error", "readonly database")
 
@@ -88,8 +87,9 @@ class Database:
         self._closed = False
         self._writer_engine = _writer(path, synchronous)
         migrate.upgrade(self._writer_engine)
-        self._reader_engine = _reader(path)
+        self._readers = Readers(path)
         self._connection = self._writer_engine.connect()
+        self._driver = driver_of(self._connection)
         self._thread = threading.Thread(target=self._run, name="tidemill-writer", daemon=True)
         self._thread.start()
 
@@ -115,8 +115,8 @@ class Database:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on a read-only snapshot. Keep it short: a page, not an execution."""
-        with self._reader_engine.connect() as connection, connection.begin(), _plain_errors():
-            return work(connection)
+        with _plain_errors():
+            return self._readers.run(work)
 
     def close(self) -> None:
         """Commit what is queued, then let go of the file. Idempotent."""
@@ -128,7 +128,7 @@ class Database:
         self._thread.join()
         self._connection.close()
         self._writer_engine.dispose()
-        self._reader_engine.dispose()
+        self._readers.close()
         os.close(self._lock)
 
     def _run(self) -> None:
@@ -181,7 +181,7 @@ class Database:
 
     def _one(self, unit: _Unit[object]) -> object:
         """One unit in a savepoint of its own, so that its failure undoes nothing else."""
-        self._connection.exec_driver_sql("SAVEPOINT unit")
+        self._driver.execute("SAVEPOINT unit")
         try:
             value = unit.work(self._connection)
         except BaseException:
@@ -194,23 +194,21 @@ class Database:
 
     def _savepoint(self, statement: str) -> None:
         try:
-            self._connection.exec_driver_sql(statement)
-        except DBAPIError as error:
+            self._driver.execute(statement)
+        except sqlite3.Error as error:
             raise _NotAloneError from error
 
     def _in_transaction(self) -> bool:
-        raw: object = self._connection.connection.dbapi_connection
-        return isinstance(raw, sqlite3.Connection) and raw.in_transaction
+        return self._driver.in_transaction
 
 
 def read_only(path: Path, work: Callable[[Connection], T]) -> T:
     """Run ``work`` on a snapshot of the file at ``path``, whoever has it open."""
-    engine = _reader(path)
+    readers = Readers(path)
     try:
-        with engine.connect() as connection, connection.begin():
-            return work(connection)
+        return readers.run(work)
     finally:
-        engine.dispose()
+        readers.close()
 
 
 def _lock_file(path: Path) -> int:
@@ -237,7 +235,7 @@ def _writer(path: Path, synchronous: str) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # BEGIN is ours, see below
-        pragmas = ("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={_BUSY_MS}", "cache_size=-65536")
+        pragmas = ("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={BUSY_MS}", "cache_size=-65536")
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -248,34 +246,12 @@ def _writer(path: Path, synchronous: str) -> Engine:
     return engine
 
 
-def _reader(path: Path) -> Engine:
-    engine = create_engine(
-        f"sqlite:///file:{path}?mode=ro&uri=true",
-        poolclass=QueuePool,
-        pool_size=_READERS,
-        max_overflow=64,
-        hide_parameters=True,
-        connect_args={"check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None
-        for pragma in ("query_only=1", f"busy_timeout={_BUSY_MS}"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
 def _plain(error: BaseException) -> BaseException:
     if isinstance(error, _NotAloneError):
         error = error.__cause__ or error
-    if isinstance(error, DBAPIError) and any(word in str(error.orig) for word in _SPACE_WORDS):
-        return OutOfSpace(f"the database cannot be written: {error.orig}; free disk space and send it again")
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError | sqlite3.Error) and any(word in str(cause) for word in _SPACE_WORDS):
+        return OutOfSpace(f"the database cannot be written: {cause}; free disk space and send it again")
     return error
 
 
@@ -283,7 +259,7 @@ def _plain(error: BaseException) -> BaseException:
 def _plain_errors() -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         plain = _plain(error)
         if isinstance(plain, TidemillError):
             raise plain from error

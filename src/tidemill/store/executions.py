@@ -1,5 +1,6 @@
 """Executions: made once per request, then read. Their moves are the ledger's."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,10 +28,12 @@ from tidemill.model.ids import ID_PREFIX_MIN, ExecutionKey, InputSetKey, JobKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.quoted import quoted
 from tidemill.model.region import Regions, biggest_in
-from tidemill.model.states import EXECUTION_LIVE, ExecutionState, JobState
-from tidemill.store import canaries, identity, inputs, jobs, schema, specs, uploads
+from tidemill.model.states import ExecutionState, JobState
+from tidemill.store import canaries, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
+from tidemill.store.keys import TEXTS
 from tidemill.store.ledger import Counters, stats_of
+from tidemill.store.ledger_claim import live_executions
 from tidemill.store.schema import AnyRow
 
 _AMBIGUOUS_SHOWN: Final = 5
@@ -83,6 +86,40 @@ def _by_text(scope: ColumnElement[bool]) -> tuple[Select[Any], Select[Any]]:
 
 _OF_JOB: Final = _by_text(_EXECUTION.job == bindparam("of_job"))
 _OF_WORKSPACE: Final = _by_text(_EXECUTION.workspace == bindparam("of_workspace"))
+
+_JOB: Final = schema.job.c
+_REVISION: Final = schema.revision.c
+_ALIAS: Final = schema.execution_alias.c
+_WORKSPACE: Final = schema.workspace.c
+_JOB_TO_RUN: Final = (
+    select(
+        *(_JOB.key, _JOB.state, _JOB.enabled, _JOB.active_revision),
+        *(_JOB.canary_revision, _JOB.canary_percent, _JOB.sticky_ttl_s, _JOB.traffic),
+        *(_REVISION.spec, _REVISION.image_digest),
+    )
+    .outerjoin_from(schema.job, schema.revision, and_(_REVISION.job == _JOB.key, _REVISION.id == _JOB.active_revision))
+    .where(_JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"), _JOB.terminated_at.is_(None))
+)
+_KNOWN: Final = select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
+    _EXECUTION.key.in_(select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS)))
+)
+# the quota of a workspace, how many executions it counts, and whether any waits behind it
+_PLACE: Final = select(
+    _WORKSPACE.max_parallel_executions.label("most"),
+    live_executions(_WORKSPACE.name).label("busy"),
+    exists()
+    .where(
+        _EXECUTION.workspace == _WORKSPACE.name,
+        _EXECUTION.completed_at.is_(None),
+        _EXECUTION.state == ExecutionState.QUEUED.value,
+    )
+    .label("queue"),
+).where(_WORKSPACE.name == bindparam("name"))
+_INSERT: Final = insert(schema.execution)
+_INSERT_ALIAS: Final = insert(schema.execution_alias)
+_COUNT_ONE_MORE: Final = (
+    update(schema.job).where(_JOB.key == bindparam("of_job")).values(executions_total=_JOB.executions_total + 1)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,16 +188,24 @@ class ExecutionPage:
 def repeated(connection: Connection, new: NewExecution) -> Created | None:
     """The execution that this request made before. Raises NotFound for no job, Conflict for other content.
 
-    Four statements at most, by job_name, execution_alias and execution_id.
+    Two statements, by job_name, and by the primary keys of execution_alias and execution.
     """
-    job = _job_key(connection, new)
-    alias = schema.execution_alias.c
-    known = set(connection.scalars(select(alias.execution).where(alias.job == job, alias.alias.in_(new.aliases))))
-    if not known:
+    return _repeated(connection, _job_to_run(connection, new.workspace, new.job).key, new)
+
+
+def look_ahead(connection: Connection, new: NewExecution) -> Created | None:
+    """What ``repeated`` finds. Raises NotFound, Conflict, and NotRunnable when nothing may be made. Two statements."""
+    job = _job_to_run(connection, new.workspace, new.job)
+    again = _repeated(connection, job.key, new)
+    if again is None:
+        _check_runs(job, new.job)
+    return again
+
+
+def _repeated(connection: Connection, job: int, new: NewExecution) -> Created | None:
+    found = connection.execute(_KNOWN, {"of_job": job, "texts": json.dumps(new.aliases)}).all()
+    if not found:
         return None
-    found = connection.execute(
-        select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(_EXECUTION.key.in_(known))
-    ).all()
     if len(found) != 1 or found[0].request_digest != new.digest:
         taken = ", ".join(sorted(row.id for row in found))
         raise Conflict(f"execution {taken} of job {new.job!r} has this id or key already, with another content")
@@ -173,13 +218,14 @@ def create(
     """Make the execution, or find the one that the same request made before. It is durable when the unit is.
 
     ``chunks`` are those of ``stored`` when they fit into this unit; empty when the set is written already.
-    Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. About twelve statements, by primary keys, job_name,
-    execution_alias and execution_live; and those of ``canaries.pick``.
+    Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. Eight statements, by primary keys, job_name and
+    execution_live; and those of ``canaries.pick``.
     """
-    again = repeated(connection, new)
+    job = _job_to_run(connection, new.workspace, new.job)
+    again = _repeated(connection, job.key, new)
     if again is not None:
         return again
-    job = runnable(connection, new.workspace, new.job)
+    _check_runs(job, new.job)
     job = canaries.pick(connection, job, execution=new.id, caller=new.caller, now=now)
     spec = specs.decode(job.spec)
     most_mb = spec.runtime.memory_mb
@@ -196,16 +242,10 @@ def create(
 
 def record(connection: Connection, new: NewExecution, values: Mapping[str, object]) -> Created:
     """Insert the row of a new execution with the names of its request, and count it. Three statements."""
-    connection.execute(insert(schema.execution).values(values))
-    connection.execute(
-        insert(schema.execution_alias),
-        [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases],
-    )
-    connection.execute(
-        update(schema.job)
-        .where(schema.job.c.key == values["job"])
-        .values(executions_total=schema.job.c.executions_total + 1)
-    )
+    connection.execute(_INSERT, values)
+    aliases = [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases]
+    connection.execute(_INSERT_ALIAS, aliases)
+    connection.execute(_COUNT_ONE_MORE, {"of_job": values["job"]})
     return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
 
 
@@ -216,18 +256,19 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
 
     Raises NotFound, and NotRunnable with the reason when the job takes no executions.
     """
-    job, revision = schema.job.c, schema.revision.c
-    row = connection.execute(
-        select(
-            *(job.key, job.state, job.enabled, job.active_revision),
-            *(job.canary_revision, job.canary_percent, job.sticky_ttl_s, job.traffic),
-            *(revision.spec, revision.image_digest),
-        )
-        .outerjoin(schema.revision, and_(revision.job == job.key, revision.id == job.active_revision))
-        .where(job.workspace == workspace, job.name == name, job.terminated_at.is_(None))
-    ).one_or_none()
+    row = _job_to_run(connection, workspace, name)
+    _check_runs(row, name)
+    return row
+
+
+def _job_to_run(connection: Connection, workspace: str, name: str) -> AnyRow:
+    row = connection.execute(_JOB_TO_RUN, {"workspace": workspace, "name": name}).one_or_none()
     if row is None:
         raise NotFound(f"no job {name!r} in workspace {workspace!r}")
+    return row
+
+
+def _check_runs(row: AnyRow, name: str) -> None:
     if row.state == JobState.DELETING:
         raise NotRunnable(f"job {name!r} is being deleted")
     if not row.active_revision:
@@ -236,7 +277,6 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
         raise NotRunnable(f"job {name!r} is disabled: set spec.enabled to true first")
     if row.traffic == 0:
         raise NotRunnable(f"job {name!r} is paused: set spec.revision.traffic to 100 first")
-    return row
 
 
 def find(connection: Connection, workspace: str, text: str, job: str | None = None) -> Execution:
@@ -306,16 +346,6 @@ def find_page(connection: Connection, page: ExecutionPage) -> list[Execution]:
     return [_execution(row) for row in rows]
 
 
-def _job_key(connection: Connection, new: NewExecution) -> int:
-    job = schema.job.c
-    key = connection.scalar(
-        select(job.key).where(job.workspace == new.workspace, job.name == new.job, job.terminated_at.is_(None))
-    )
-    if key is None:
-        raise NotFound(f"no job {new.job!r} in workspace {new.workspace!r}")
-    return int(key)
-
-
 def new_values(
     new: NewExecution, stored: NewInputs, job: AnyRow, state: ExecutionState, now: datetime
 ) -> dict[str, object]:
@@ -352,17 +382,12 @@ def new_values(
 
 
 def first_state(connection: Connection, new: NewExecution) -> ExecutionState:
-    """``pending``, or ``queued`` behind the workspace's quota. Raises OverQuota, Invalid for who may not wait."""
-    workspace = identity.find_workspace(connection, new.workspace)
-    limit = workspace.max_parallel_executions if workspace is not None else 0
-    live = [_EXECUTION.workspace == new.workspace, _EXECUTION.completed_at.is_(None)]
-    counted = [state.value for state in sorted(EXECUTION_LIVE - {ExecutionState.QUEUED})]
-    # no more are read than decide it
-    busy = len(
-        connection.scalars(select(_EXECUTION.key).where(*live, _EXECUTION.state.in_(counted)).limit(limit)).all()
-    )
-    queued = exists().where(*live, _EXECUTION.state == ExecutionState.QUEUED.value)
-    if busy < limit and not connection.scalar(select(queued)):
+    """``pending``, or ``queued`` behind the workspace's quota. Raises OverQuota, Invalid for who may not wait.
+
+    One statement, by execution_live; the quota bounds how many it counts.
+    """
+    limit, busy, queue = connection.execute(_PLACE, {"name": new.workspace}).one()
+    if busy < limit and not queue:
         return ExecutionState.PENDING
     if new.allow_queue:
         return ExecutionState.QUEUED

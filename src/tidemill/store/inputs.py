@@ -23,6 +23,8 @@ CHUNKS: Final = Kind(
 )
 
 _USED: Final = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
+_INSERT_SET: Final = insert(schema.input_set)
+_INSERT_CHUNK: Final = insert(schema.input_chunk)
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -75,15 +77,14 @@ def decode(chunks: Iterable[Chunk], indices: Iterable[int]) -> dict[int, str]:
 
 def add(connection: Connection, inputs: NewInputs, chunks: Sequence[Chunk], *, now: datetime) -> None:
     """Write the set and its first chunks. Two statements."""
-    connection.execute(
-        insert(schema.input_set).values(
-            key=inputs.key,
-            workspace=inputs.workspace,
-            total=inputs.total,
-            size_bytes=inputs.size_bytes,
-            created_at=now,
-        )
-    )
+    row = {
+        "key": inputs.key,
+        "workspace": inputs.workspace,
+        "total": inputs.total,
+        "size_bytes": inputs.size_bytes,
+        "created_at": now,
+    }
+    connection.execute(_INSERT_SET, row)
     add_chunks(connection, inputs.key, chunks)
 
 
@@ -91,7 +92,7 @@ def add_chunks(connection: Connection, key: InputSetKey, chunks: Sequence[Chunk]
     """Write more chunks of a set that nothing refers to yet. One statement; the caller keeps it under 4 MiB."""
     if chunks:
         connection.execute(
-            insert(schema.input_chunk),
+            _INSERT_CHUNK,
             [
                 {"input_set": key, "first_index": chunk.first_index, "count": chunk.count, "data": chunk.data}
                 for chunk in chunks
