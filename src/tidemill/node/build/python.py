@@ -14,6 +14,7 @@ import uv
 
 from tidemill.node.build import BuildError
 from tidemill.node.build.entrypoint import PYTHON
+from tidemill.node.build.official_sdk import point_sdk
 
 _VENV: Final = ".venv"
 # of the node's own environment: they would lead uv to another interpreter or another place
@@ -49,6 +50,7 @@ def build_environment(app: Path, variables: Mapping[str, str]) -> str:
         ended = subprocess.run([program, *words], cwd=app, env=environment, check=False)
         if ended.returncode != 0:
             raise BuildError(f"the Python environment could not be made: uv {words[0]} failed, its output is above")
+    point_sdk(app / _VENV)
     _compile(app, environment)
     return sys.base_prefix
 
