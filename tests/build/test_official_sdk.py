@@ -72,9 +72,7 @@ def test_the_order_of_imports_does_not_matter(recorder: Recorder, tmp_path: Path
     assert reached(done.stderr) == {recorder.address}
 
 
-@pytest.mark.parametrize(
-    "first", [POINTED, "import blaxel\nimport tidemill.blaxel\n", POINTED + "blaxel.autoload()\n"]
-)
+@pytest.mark.parametrize("first", [POINTED, "import blaxel\nimport tidemill.blaxel\n", POINTED + "blaxel.autoload()\n"])
 def test_a_failure_inside_the_sdk_is_reported_to_nobody(recorder: Recorder, tmp_path: Path, first: str) -> None:
     fail = "from blaxel.core.client.models.job import Job\nJob.from_dict(17)\n"
     done = run(first + fail, tmp_path, BL_API_URL=recorder.url, **KEY)
