@@ -154,6 +154,23 @@ def test_a_wrong_method_is_405_in_the_same_shape(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/healthz", "GET"),
+        ("/v0/jobs", "GET, POST"),
+        ("/v0/jobs/sweep", "DELETE, GET, PUT"),
+        ("/v0/jobs/sweep/executions", "GET, POST"),
+        ("/v0/jobs/sweep/executions/none", "DELETE, GET"),
+        ("/main/jobs/sweep/executions", "POST"),
+    ],
+)
+def test_a_405_names_every_method_of_its_path(api: Api, path: str, methods: str) -> None:
+    for method in ("PATCH", "OPTIONS", "TRACE"):
+        answer = api.request(method, path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"a":NaN}', b"[" * 5000, b'{"a":1e999}']
 )
 def test_a_body_that_is_no_json_object_is_400(api: Api, body: bytes) -> None:

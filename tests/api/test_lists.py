@@ -132,6 +132,18 @@ def test_the_end_is_one_page_in_the_order_of_the_sort(api: Api) -> None:
     assert_problem(api.get(f"{JOBS}?anchor=end&sort=name:asc"), 400, "INVALID")
 
 
+def test_only_the_list_of_jobs_knows_an_anchor(api: Api) -> None:
+    api.deployed()
+    tasks = {"tasks": [{}, {}, {}]}
+    ids = [api.post(RUNS, tasks).json()["executionId"] for _ in range(3)]
+    for path in (RUNS, f"{RUNS}/{ids[0]}/tasks"):
+        for anchor in ("end", "nothing"):
+            page = api.get(f"{path}?limit=2&anchor={anchor}").json()
+            assert len(page["data"]) == 2
+            assert page["meta"]["hasMore"] is True
+            assert walk(api, f"{path}?limit=2&anchor={anchor}") == walk(api, f"{path}?limit=2")
+
+
 def test_a_limit_past_the_most_is_the_most_however_long_its_number(api: Api) -> None:
     for value in ("201", "999999999", "9" * 30):
         assert api.get(f"{JOBS}?limit={value}").status_code == 200

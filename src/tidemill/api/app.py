@@ -60,6 +60,7 @@ def build(context: Context) -> FastAPI:
         },
     )
     app.state.context = context
+    app.state.routes = [route for router in (*_OPEN, *_GUARDED) for route in router.routes]
     for router in _OPEN:
         app.include_router(router)
     for router in _GUARDED:

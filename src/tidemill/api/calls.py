@@ -7,12 +7,14 @@ from typing import Annotated, Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from tidemill.api.wire import Json, render
-from tidemill.model.errors import Forbidden, TooLarge, Unauthorized, UnknownVersion
+from tidemill.model.errors import Forbidden, Invalid, TooLarge, Unauthorized, UnknownVersion
 from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Principal
+from tidemill.model.quoted import quoted
 from tidemill.service import identity
 from tidemill.service.parts import Parts
 
@@ -24,6 +26,8 @@ PAGED_VERSION: Final = "2026-04-28"
 VERSIONS: Final = (FIRST_VERSION, "2026-04-20", PAGED_VERSION, "2026-09-22")
 UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 
+# reads what FastAPI reads of the other flags
+_FLAG: Final = TypeAdapter(bool)
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
 _LENGTH_DIGITS: Final = 19
@@ -72,8 +76,12 @@ class Call:
 
     @property
     def strict(self) -> bool:
-        """Whether unknown members of bodies are to be refused."""
-        return self.request.query_params.get("strict") == "true"
+        """Whether unknown members of bodies are to be refused. Raises Invalid: a word taken for no would let them in."""
+        value = self.request.query_params.get("strict")
+        try:
+            return value is not None and _FLAG.validate_python(value)
+        except ValidationError:
+            raise Invalid(f"strict is {quoted(value)}; it must be true or false") from None
 
     async def run(self, work: Callable[[], T]) -> T:
         return await self.context.run(work)

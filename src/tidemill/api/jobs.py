@@ -28,7 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @router.get("")
 async def list_jobs(call: Asked) -> Response:
-    query = list_query(call, "jobs", _LIMIT if call.paged else _ALL)
+    query = list_query(call, "jobs", _LIMIT if call.paged else _ALL, anchored=True)
     search = _search(call, query)
     found = await call.run(partial(jobs.find_page, call.parts, search, now=call.now))
     shown, cursor = page(call, query, found, partial(_position, search.page))

@@ -52,15 +52,19 @@ class Limit:
     most: int
 
 
-def list_query(call: Call, about: str, limit: Limit) -> ListQuery:
-    """The parameters of a list; ``about`` names it. Old versions know none of sort, q and anchor. Raises Invalid."""
+def list_query(call: Call, about: str, limit: Limit, *, anchored: bool = False) -> ListQuery:
+    """The parameters of a list; ``about`` names it, ``anchored``: it knows ``anchor`` (contract 3.3).
+
+    Old versions know none of sort, q, anchor and cursor. Raises Invalid.
+    """
     asked = call.request.query_params
     status = asked.get("status", "")
     sort, text, anchor, cursor = "createdAt:desc", "", "", ""
     if call.paged:
         sort = asked.get("sort") or sort
         text = _text(asked.get("q", ""))
-        anchor, cursor = asked.get("anchor", ""), asked.get("cursor", "")
+        anchor = asked.get("anchor", "") if anchored else ""
+        cursor = asked.get("cursor", "")
     if sort not in _SORTS:
         raise Invalid(f"sort is {sort[:64]!r}; it must be one of {', '.join(_SORTS)}")
     by, descending = _SORTS[sort]

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidemill.api.methods import allowed
 from tidemill.api.wire import render
 from tidemill.model.errors import (
     AlreadyExists,
@@ -60,11 +61,13 @@ def problem(error: TidemillError) -> Response:
     return _answer(STATUS[type(error)], error.words, error.error_code, error.message)
 
 
-async def http_problem(_: Request, error: Exception) -> Response:
+async def http_problem(request: Request, error: Exception) -> Response:
     """The answer to what the router refuses: no such route, no such method, a header that is missing."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = allowed(request.app.state.routes, request)
     detail = error.detail if isinstance(error, HTTPException) else ""
     # the router's own words are the phrase of the status, which says nothing
     message = _ROUTER_WORDS.get(status, phrase) if detail in {"", phrase} else detail

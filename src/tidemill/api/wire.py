@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
@@ -28,9 +28,19 @@ class Body(BaseModel):
         alias_generator=to_camel, extra="allow", strict=True, frozen=True, hide_input_in_errors=True
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """64.0 is as whole as 64: JSON has one kind of number, and Python's clients print products as the first."""
+        return [_as_whole(each) for each in value] if isinstance(value, list) else _as_whole(value)
+
     def has(self, name: str) -> bool:
         """Whether the request has this member, be it null."""
         return name in self.model_fields_set
+
+
+def _as_whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 B = TypeVar("B", bound=Body)

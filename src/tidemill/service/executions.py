@@ -43,8 +43,8 @@ _UNIT_BYTES: Final = 2 << 20
 # compressed in less time than a look at the job would take
 _SMALL_BYTES: Final = 64 << 10
 _BRACE: Final = ord("{")
-_MAX_ENV: Final = 1_000
-_MAX_NAME: Final = 200
+MAX_ENV: Final = 1_000
+MAX_NAME: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,15 +198,15 @@ def check_names(execution_id: str, request_id: str, idempotency_key: str) -> Non
     if execution_id and EXECUTION_ID.fullmatch(execution_id) is None:
         raise Invalid(f"executionId is {quoted(execution_id)}; it must have 8 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
     for name, value in (("id", request_id), ("Idempotency-Key", idempotency_key)):
-        if len(value) > _MAX_NAME:
-            raise Invalid(f"{name} is {quoted(value)}, of {len(value)} characters; it may have up to {_MAX_NAME}")
+        if len(value) > MAX_NAME:
+            raise Invalid(f"{name} is {quoted(value)}, of {len(value)} characters; it may have up to {MAX_NAME}")
 
 
 def check_env(env: Mapping[str, str]) -> None:
     """An execution's own variables. Raises Invalid."""
     check_size("env", env.items())
-    if len(env) > _MAX_ENV:
-        raise Invalid(f"env has {len(env)} variables; it may have up to {_MAX_ENV}")
+    if len(env) > MAX_ENV:
+        raise Invalid(f"env has {len(env)} variables; it may have up to {MAX_ENV}")
     for name, value in env.items():
         check_variable("a name in env", f"env.{name[:64]}", name, value)
 

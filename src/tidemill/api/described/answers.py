@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from tidemill.model.execution import Reason
 from tidemill.model.obstacle import Why
+from tidemill.model.retry import RETRIED_REASONS
 from tidemill.model.states import ExecutionState, JobState, TaskState
 
 Schema = Mapping[str, Any]
@@ -99,7 +100,15 @@ _JOB: Final = {
             "generation": TEXT,
             "envs": listed(_object({"name": TEXT, "value": TEXT, "secret": FLAG})),
         },
-        {"ports": listed(ref("Port")), "diskPercent": WHOLE, "retryPolicy": {"type": "object"}},
+        {"ports": listed(ref("Port")), "diskPercent": WHOLE, "retryPolicy": ref("RetryPolicy")},
+    ),
+    "RetryPolicy": _object(
+        {
+            "initialSeconds": NUMBER,
+            "factor": NUMBER,
+            "maxSeconds": NUMBER,
+            "neverOn": listed({"anyOf": [WHOLE, _words(*(reason.value for reason in RETRIED_REASONS))]}),
+        }
     ),
     "Port": _object({"target": WHOLE}, {"name": _KEPT_TEXT, "protocol": _KEPT_TEXT}),
     "JobVolume": _object(

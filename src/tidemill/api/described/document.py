@@ -7,29 +7,38 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
-from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, WHOLE, Schema, either_shape, listed, page_of, ref
+from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, Schema, either_shape, listed, page_of, ref
+from tidemill.api.described.bodies import bodies, body_of
+from tidemill.api.described.links import links
+from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
 from tidemill.api.wire import Body
 from tidemill.api.wire_executions import ExecutionBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
+from tidemill.model.lease import Severity
+from tidemill.model.states import JobState, TaskState
+from tidemill.service.executions import MAX_NAME
 
 _SORTS: Final = {"type": "string", "enum": ["createdAt:desc", "createdAt:asc", "name:asc", "name:desc"]}
+_KEY: Final = {"type": "string", "maxLength": MAX_NAME}
 _LIMIT: Final = {"type": "integer", "minimum": 1}
 _LIST: Final = {"cursor": TEXT, "limit": _LIMIT, "sort": _SORTS, "q": {"type": "string", "maxLength": 200}}
-_ANCHOR: Final = {"type": "string", "enum": ["end"]}
-_BODIES: Final[tuple[type[Body], ...]] = (JobBody, ExecutionBody, RerunBody)
-_TASKS: Final = {"anyOf": [listed({"type": "object"}), {"type": "null"}], "default": None}
-_SELECT_WORDS: Final = {"type": "string", "enum": ["failed", "not_succeeded"]}
+_OFFSET: Final = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
+_ANCHOR: Final = {"type": "string", "enum": ["end"], "description": "With a sort by createdAt; from 2026-04-28 on"}
+_JOB_STATES: Final = comma_list(*(state.value for state in JobState), "BUILT")
+_TASK_STATES: Final = comma_list(*(state.value for state in TaskState))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What one method of one path takes and gives. ``query``: its parameters; ``headers``: those of its own."""
+    """What one method of one path takes and gives. ``query``: its parameters, ``required`` those of
+    them that must be there; ``headers``: those of its own."""
 
     summary: str
     answer: Schema
     body: type[Body] | None = None
     query: Mapping[str, Schema] | None = None
+    required: Sequence[str] = ()
     headers: Sequence[str] = ()
     errors: Sequence[int] = ()
     media: str = "application/json"
@@ -52,7 +61,7 @@ _EXPLAIN: Final = Operation(
     errors=[404, 409],
 )
 _NONE: Final = Operation(
-    summary="An empty list: this server has none", answer=either_shape({"type": "object"}), query={"limit": WHOLE}
+    summary="An empty list: this server has none", answer=either_shape({"type": "object"})
 )
 _WRITE: Final = {"upload": FLAG, "strict": FLAG}
 _ONE: Final = "/v0/jobs/{name}/executions/{execution}"
@@ -72,7 +81,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         public=True,
     ),
     ("GET", "/v0/jobs"): Operation(
-        summary="List jobs", answer=either_shape(ref("Job")), query={**_LIST, "anchor": _ANCHOR, "status": TEXT}
+        summary="List jobs", answer=either_shape(ref("Job")), query={**_LIST, "anchor": _ANCHOR, "status": _JOB_STATES}
     ),
     ("POST", "/v0/jobs"): Operation(
         summary="Create a job", answer=ref("Job"), body=JobBody, query=_WRITE, errors=[409, 413]
@@ -94,7 +103,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v0/jobs/{name}/executions"): Operation(
         summary="List executions of a job",
         answer=either_shape(_EXECUTION),
-        query={**_LIST, "anchor": _ANCHOR, "offset": {"type": "integer", "minimum": 0}},
+        query={**_LIST, "offset": _OFFSET},
         errors=[404],
     ),
     ("GET", _ONE): Operation(summary="Get an execution with its first tasks", answer=_EXECUTION, errors=[404]),
@@ -115,7 +124,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", f"{_ONE}/tasks"): Operation(
         summary="List tasks by index",
         answer=page_of(ref("JobExecutionTask")),
-        query={**_LIST, "status": TEXT},
+        query={**_LIST, "status": _TASK_STATES},
         errors=[404],
     ),
     ("GET", f"{_ONE}/tasks/{{index}}"): Operation(
@@ -134,13 +143,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         summary="Lines that tasks and builds of a job have written",
         answer=ref("Logs"),
         query={
-            **dict.fromkeys(
-                ("workloadIds", "resourceType", "executionId", "taskId", "search", "severity", "type"), TEXT
-            ),
+            "workloadIds": {"type": "string", "pattern": "^[^,]+$", "description": "The name of one job"},
+            "resourceType": {"type": "string", "enum": ["jobs", "job", ""]},
+            **dict.fromkeys(("executionId", "search", "type"), TEXT),
+            "taskId": {"type": "string", "pattern": "^((task-?)?[0-9]{1,9})?$"},
+            "severity": comma_list(*Severity, "ALL"),
             **dict.fromkeys(("start", "end"), TIME),
-            "limit": _LIMIT,
-            "offset": {"type": "integer", "minimum": 0},
+            "limit": {**_LIMIT, "maximum": MAX_NUMBER},
+            "offset": _OFFSET,
         },
+        required=["workloadIds"],
         errors=[404],
     ),
     ("GET", "/v0/workspaces"): Operation(summary="List workspaces", answer=listed(ref("Workspace"))),
@@ -153,13 +165,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 }
 """By method and path."""
 
+_IDS: Final = {
+    (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
+}
 _GUARDED: Final = (400, 401, 403, 503)
 _PARAMETERS: Final = {
     "BlaxelVersion": {
         "name": "Blaxel-Version",
         "in": "header",
-        "description": "One of those listed, each with or without .preview; without the header, the first.",
-        "schema": {"type": "string", "enum": [each + tail for each in VERSIONS for tail in ("", ".preview")]},
+        "description": "One of those listed, each with or without .preview; empty or absent, the first.",
+        "schema": {"type": "string", "enum": ["", *(each + tail for each in VERSIONS for tail in ("", ".preview"))]},
     },
     "Workspace": {
         "name": "X-Blaxel-Workspace",
@@ -182,7 +197,7 @@ def document() -> dict[str, Any]:
         "security": [{"Bearer": []}, {"BlaxelBearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **_bodies()},
+            "schemas": {**SCHEMAS, **bodies()},
             "parameters": _PARAMETERS,
             "securitySchemes": {
                 "Bearer": {"type": "http", "scheme": "bearer"},
@@ -199,16 +214,16 @@ def document() -> dict[str, Any]:
 
 def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     names = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", path)]
-    queries = [{"name": name, "in": "query", "schema": schema} for name, schema in (operation.query or {}).items()]
-    headers = [{"name": name, "in": "header", "schema": TEXT} for name in operation.headers]
+    queries = [query(name, schema, operation.required) for name, schema in (operation.query or {}).items()]
+    headers = [{"name": name, "in": "header", "schema": _KEY} for name in operation.headers]
     common = [] if operation.public else [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
     errors = sorted({*operation.errors, *(() if operation.public else _GUARDED)})
     described: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower(),
+        "operationId": _IDS[method, path],
         "summary": operation.summary,
         "tags": [_noun(path)],
         "parameters": names + queries + headers + common,
-        "responses": {"200": _success(operation)} | {str(status): _error(status) for status in errors},
+        "responses": {"200": _success(method, path, operation)} | {str(status): _error(status) for status in errors},
     }
     if operation.public:
         described["security"] = []
@@ -216,7 +231,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
         # an execution and a rerun may have none
         described["requestBody"] = {
             "required": operation.body is JobBody,
-            "content": {"application/json": {"schema": ref(operation.body.__name__)}},
+            "content": {"application/json": {"schema": body_of(operation.body, new=method == "POST")}},
         }
     elif method == "PUT":
         binary = {"type": "string", "format": "binary"}
@@ -232,34 +247,16 @@ def _noun(path: str) -> str:
     return {"observability": "logs", "jobs": "jobs", "workspaces": "workspaces"}.get(words[0], "server")
 
 
-def _success(operation: Operation) -> dict[str, Any]:
+def _success(method: str, path: str, operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {"description": "Done", "content": {operation.media: {"schema": operation.answer}}}
     if operation.body is JobBody:
         found["headers"] = {
             UPLOAD_HEADER: {"description": "Where to PUT the source, after upload=true", "schema": TEXT}
         }
+    if leads := links((method, path), _IDS):
+        found["links"] = leads
     return found
 
 
 def _error(status: int) -> dict[str, Any]:
     return {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": ref("Error")}}}
-
-
-def _bodies() -> dict[str, Schema]:
-    """The schemas of the models that check bodies, and of what they use."""
-    found: dict[str, Schema] = {}
-    for model in _BODIES:
-        schema = model.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
-        found |= schema.pop("$defs", {})
-        found[model.__name__] = schema
-    # the two members that are read before a model sees them: tasks stay bytes, a word stands for a selection
-    found["ExecutionBody"] = _with(found["ExecutionBody"], "tasks", _TASKS)
-    # what is answered comes back with `bl apply`, and is dropped
-    found["JobBody"] = _with(found["JobBody"], "events", {"anyOf": [listed(ref("CoreEvent")), {}], "readOnly": True})
-    select = {"anyOf": [_SELECT_WORDS, ref("SelectBody"), {"type": "null"}], "default": None}
-    found["RerunBody"] = _with(found["RerunBody"], "select", select)
-    return found
-
-
-def _with(schema: Schema, name: str, member: Schema) -> Schema:
-    return {**schema, "properties": {**schema["properties"], name: member}}

@@ -1,0 +1,102 @@
+"""What Schemathesis has to be told of this API: how a source archive looks, where its address leads, what may pass.
+
+Schemathesis imports this module itself (schemathesis.toml).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.core.transport import Response
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from tests.api.asking import archive
+
+IMAGE: Final = "job/origin"
+
+# how messages begin that refuse what the description allows, and why no schema can say it
+REFUSALS: Final[Mapping[str, str]] = {
+    # what the server holds
+    r"spec\.runtime\.image is .*; workspace 'default' has no such image": "images come and go",
+    r"job .* has no image: deploy its source": "a first deploy brings bytes or names an image",
+    r"spec\.region is .*; the regions are": "a setting of the server",
+    r"spec\.revision\.(active|canary) is .*": "revisions come and go",
+    r"spec\.runtime\.memory is .*, what the biggest node has for tasks": "nodes come and go",
+    r"memory is .*; it must be 16 ": "the most is what the execution's job, or for a rerun the biggest node has",
+    r"spec\.runtime\.envs\[\d+\]\.value is the mask": "it stands for a value that is there already",
+    r"select names no task of execution": "how its tasks ended",
+    r"select\.indices has \d+; the tasks of execution": "how many tasks it has",
+    r"cursor does not belong to this query": "only what a page gave is a cursor",
+    r"execution '.{8,}' is not unique": "several begin with it",
+    # two members of one request that must fit each other
+    r"metadata\.name is .*, but the path says": "a job keeps its name",
+    r"spec\.runtime\.envs has .* twice": "of two entries one would be lost",
+    r"spec\.runtime\.retryPolicy\.maxSeconds is .*; it must be initialSeconds": "the longest wait is no shorter than one",
+    r"unknown members: ": "only with strict=true",
+    r"anchor is 'end'; it may only be 'end', with a sort by createdAt": "the end of an order by time",
+    r"chain and follow are both true": "a chain is told as it is now",
+    r"select\.indices has ' *\d+-\d+ *'": "a range goes up",
+}
+# what one range of versions knows and the other one leaves unread (docs/wire.md, Versions and lists)
+OF_NEW_VERSIONS: Final = frozenset({"sort", "q", "anchor", "cursor"})
+OF_OLD_VERSIONS: Final = frozenset({"offset"})
+LAST_OLD_VERSION: Final = "2026-04-27"
+
+
+@schemathesis.hook
+def filter_failure(ctx: Any, failure: Failure, case: schemathesis.Case, response: Response) -> bool:
+    """Whether a failure counts."""
+    if isinstance(failure, RejectedPositiveData):
+        return not _is_refused_for_a_reason(response)
+    if isinstance(failure, AcceptedNegativeData):
+        return not _is_left_unread(case, response)
+    return True
+
+
+def _is_refused_for_a_reason(response: Response) -> bool:
+    message = json.loads(response.content)["message"] if response.status_code == 400 else ""
+    return any(re.match(pattern, message, re.DOTALL) for pattern in REFUSALS)
+
+
+def _is_left_unread(case: schemathesis.Case, response: Response) -> bool:
+    """Whether nothing is wrong but parameters that the version of the request does not know."""
+    sent = response.request.headers.get("Blaxel-Version") or ""
+    unread = OF_NEW_VERSIONS if str(sent) <= LAST_OLD_VERSION else OF_OLD_VERSIONS
+    return case.path.endswith(("/jobs", "/executions")) and bool(wrong := _wrong_parameters(case)) and wrong <= unread
+
+
+def _wrong_parameters(case: schemathesis.Case) -> set[str]:
+    """The names of what was made wrong on purpose."""
+    data = case.meta.phase.data if case.meta is not None else None
+    names = {getattr(each, "parameter", None) for each in getattr(data, "mutations", ())}
+    return {name for name in {*names, getattr(data, "parameter", None)} if name}
+
+
+@schemathesis.hook
+def before_load_schema(ctx: Any, raw_schema: dict[str, Any]) -> None:
+    """The address of an upload is a header of the answer to a deploy; standard links cannot take it apart."""
+    expression = r"$response.header.X-Blaxel-Upload-Url#regex:/uploads/(.+)"
+    link = {"operationId": "put_uploads_capability", "parameters": {"capability": expression}}
+    for path, method in (("/v0/jobs", "post"), ("/v0/jobs/{name}", "put")):
+        if operation := raw_schema["paths"].get(path, {}).get(method):
+            operation["responses"]["200"]["links"]["upload"] = link
+
+
+@schemathesis.hook("map_body").apply_to(method="POST", path="/v0/jobs")
+def with_an_image(ctx: Any, body: Any) -> Any:
+    """A job that would have none names an image: it runs, and what it leads to can be asked for.
+
+    What was made wrong on purpose stays so: only what is absent or null is filled.
+    """
+    if not isinstance(body, dict) or not isinstance(spec := body.get("spec") or {}, dict):
+        return body
+    if not isinstance(runtime := spec.get("runtime") or {}, dict) or runtime.get("image"):
+        return body
+    return {**body, "spec": {**spec, "runtime": {**runtime, "image": IMAGE}}}
+
+
+schemathesis.openapi.media_type("application/zip", st.just(archive()))
