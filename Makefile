@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-fast test-full lint format docs serve simulate drills bench bench-million clean
+.PHONY: help setup demo test test-fast test-full lint format docs serve simulate fuzz drills bench bench-million clean
 
 help: ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ SEEDS ?= 100
 FIRST ?= 1
 simulate: $(READY) ## worlds full of trouble, as many as SEEDS says, from seed FIRST on (docs/simulator.md)
 	$(PY) -m tidemill.testing.simulator $(SEEDS) $(FIRST)
+
+fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minutes (SECONDS=n SEED=n)
+	$(PY) -m tests.e2e.described.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
 	$(PY) -m scripts.drills

@@ -134,7 +134,7 @@ def test_the_end_is_one_page_in_the_order_of_the_sort(api: Api) -> None:
 
 def test_only_the_list_of_jobs_knows_an_anchor(api: Api) -> None:
     api.deployed()
-    tasks = {"tasks": [{}, {}, {}]}
+    tasks: dict[str, Any] = {"tasks": [{}, {}, {}]}
     ids = [api.post(RUNS, tasks).json()["executionId"] for _ in range(3)]
     for path in (RUNS, f"{RUNS}/{ids[0]}/tasks"):
         for anchor in ("end", "nothing"):

@@ -20,7 +20,9 @@ def put(api: Api, **spec: Any) -> dict[str, Any]:
 
 def test_a_whole_number_may_be_written_with_a_point(api: Api) -> None:
     api.deployed()
-    runtime = put(api, runtime={"memory": 64.0, "timeout": 9e1, "maxRetries": 1.0, "ports": [{"target": 80.0}]})["runtime"]
+    runtime = put(api, runtime={"memory": 64.0, "timeout": 9e1, "maxRetries": 1.0, "ports": [{"target": 80.0}]})[
+        "runtime"
+    ]
     assert (runtime["memory"], runtime["timeout"], runtime["maxRetries"]) == (64, 90, 1)
     assert runtime["ports"] == [{"target": 80}]
     trigger = {"type": "http", "configuration": {"retry": 2.0, "timeout": 60.0}}

@@ -76,7 +76,7 @@ class Call:
 
     @property
     def strict(self) -> bool:
-        """Whether unknown members of bodies are to be refused. Raises Invalid: a word taken for no would let them in."""
+        """Whether unknown members of bodies are to be refused. Raises Invalid: a word read as no would let them in."""
         value = self.request.query_params.get("strict")
         try:
             return value is not None and _FLAG.validate_python(value)

@@ -21,7 +21,8 @@ from tests.e2e.drive import ROOT, Server, until
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 ST: Final = Path(sys.executable).with_name("st")
 GRACE_S: Final = 120
-ALL_PHASES: Final = ("coverage", "fuzzing", "stateful")
+EVERY_LIMIT: Final = ("coverage",)
+DRAWN: Final = ("fuzzing", "stateful")
 _SOURCE: Final = {
     "blaxel.toml": 'type = "job"\nname = "origin"\n[entrypoint]\nprod = "sh main.sh"\n[runtime]\nmemory = 64\n',
     "main.sh": 'echo said; [ "$TASK_INDEX" != 1 ]\n',
@@ -31,11 +32,15 @@ ENDED: Final = "ended-with-a-failure"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much is tried. ``examples``: cases of each operation; ``most_s``: seconds in all, None for no limit."""
+    """How much is tried. ``examples``: cases of each operation; ``most_s``: seconds in all, None for no limit.
+
+    ``methods``: of operations with these only, empty for all.
+    """
 
     seed: int
     examples: int
-    phases: tuple[str, ...] = ALL_PHASES
+    phases: tuple[str, ...]
+    methods: tuple[str, ...] = ()
     most_s: int | None = None
 
 
@@ -97,6 +102,7 @@ def fuzz(server: Server, folder: Path, budget: Budget, *, description: Path | No
     words += ["--no-color"] if description is None else ["--no-color", "--url", server.url]
     words += ["--seed", str(budget.seed), "--max-examples", str(budget.examples), "--phases", ",".join(budget.phases)]
     words += ["--report-ndjson-path", events, "--report-json-path", summary]
+    words += [word for method in budget.methods for word in ("--include-method", method)]
     words += [] if budget.most_s is None else ["--max-time", str(budget.most_s)]
     done = subprocess.run(
         words,
@@ -107,8 +113,11 @@ def fuzz(server: Server, folder: Path, budget: Budget, *, description: Path | No
         timeout=(budget.most_s or 0) + 2 * GRACE_S,
         check=False,
     )
-    assert summary.is_file() and json.loads(summary.read_text())["complete"], f"Schemathesis ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return _report(json.loads(summary.read_text()), events, done.stdout)
+    found = json.loads(summary.read_text()) if summary.is_file() else {"complete": False}
+    assert found["complete"], (
+        f"Schemathesis ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    )
+    return _report(found, events, done.stdout)
 
 
 def _report(summary: dict[str, Any], events: Path, said: str) -> Report:
@@ -152,13 +161,17 @@ def main() -> int:
         server.start()
         try:
             prepared(server, folder)
-            report = fuzz(server, folder, Budget(seed=asked.seed, examples=40, most_s=asked.seconds))
+            # each limit of each member once, however long that takes; then what is drawn, for the rest of the time
+            limits = fuzz(server, folder, Budget(seed=asked.seed, examples=1, phases=EVERY_LIMIT))
+            left_s = max(1, round(asked.seconds - limits.took_s))
+            drawn = fuzz(server, folder, Budget(seed=asked.seed, examples=40, phases=DRAWN, most_s=left_s))
         finally:
             server.stop()
-    if report.failures:
-        print(report.said)
-    print(report)
-    return 1 if report.failures else 0
+    for report in (limits, drawn):
+        if report.failures:
+            print(report.said)
+    print(f"every limit of every member\n{limits}\n\nwhat is drawn, and what answers lead to\n{drawn}")
+    return 1 if limits.failures or drawn.failures else 0
 
 
 if __name__ == "__main__":

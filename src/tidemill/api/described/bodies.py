@@ -71,7 +71,7 @@ _EXECUTION_ID: Final = _or_empty(_like("[A-Za-z0-9._-]{8,64}"))
 _KEY: Final = _or_null({"type": "string", "maxLength": MAX_NAME})
 _WAIT_S: Final = _or_null({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, said="seconds")
 _SPAN: Final = {"anyOf": [_whole(0, 999_999_999), _like(r" *[0-9]{1,9}(-[0-9]{1,9})? *")]}
-_NOT_EMPTY: Final = {"not": {"enum": [None, []]}}
+_NOT_EMPTY: Final[Schema] = {"not": {"enum": [None, []]}}
 _SELECTS: Final = ("status", "exitCode", "reason", "indices")
 
 _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
@@ -123,7 +123,9 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "tasks": _or_null({"type": "array", "minItems": 1, "items": {"type": "object"}}, said="1 to 1,000,000"),
     },
     "RerunBody": {
-        "select": _or_empty(_words("failed", "not_succeeded", said="failed, or failed and cancelled"), ref("SelectBody")),
+        "select": _or_empty(
+            _words("failed", "not_succeeded", said="failed, or failed and cancelled"), ref("SelectBody")
+        ),
         "memory": _MEMORY,
         "timeout": _or_null(_whole(0, MAX_TIMEOUT_S), said="seconds; 0 is no wish"),
         "env": _VARIABLES,
@@ -203,5 +205,3 @@ def _selecting(schema: Schema) -> Schema:
 def body_of(model: type[Body], *, new: bool) -> Any:
     """A reference to the schema of what is sent; ``new``: of a job that is made."""
     return ref("NewJobBody" if new and model is JobBody else model.__name__)
-
-

@@ -60,9 +60,7 @@ _EXPLAIN: Final = Operation(
     query={"task": TEXT},
     errors=[404, 409],
 )
-_NONE: Final = Operation(
-    summary="An empty list: this server has none", answer=either_shape({"type": "object"})
-)
+_NONE: Final = Operation(summary="An empty list: this server has none", answer=either_shape({"type": "object"}))
 _WRITE: Final = {"upload": FLAG, "strict": FLAG}
 _ONE: Final = "/v0/jobs/{name}/executions/{execution}"
 
