@@ -150,6 +150,19 @@ def test_a_limit_past_the_most_is_the_most_however_long_its_number(api: Api) -> 
     assert "1 to 200" in assert_problem(api.get(f"{JOBS}?limit=0"), 400, "INVALID")
 
 
+@pytest.mark.parametrize("version", [None, "2026-04-16", "2026-04-20.preview", "2026-04-28"])
+def test_pages_of_tasks_can_be_walked_and_searched_in_every_version(api: Api, version: str | None) -> None:
+    api.deployed()
+    path = f"{RUNS}/{api.post(RUNS, {'tasks': [{}] * 5}).json()['executionId']}/tasks"
+    api.headers = {name: text for name, text in api.headers.items() if name != "Blaxel-Version"}
+    api.headers |= {} if version is None else {"Blaxel-Version": version}
+    assert walk(api, f"{path}?limit=2") == [f"task-{index}" for index in range(5)]
+    assert walk(api, f"{path}?limit=2&sort=name:desc") == [f"task-{index}" for index in (4, 3, 2, 1, 0)]
+    assert walk(api, f"{path}?q=task-3") == ["task-3"]
+    for wrong in ("sort=size", "cursor=none", f"q={'x' * 201}"):
+        assert_problem(api.get(f"{path}?{wrong}"), 400, "INVALID")
+
+
 def test_old_versions_know_no_sort_no_search_and_no_cursor(api: Api) -> None:
     for name in ("b", "a", "c"):
         add_job(api, name)

@@ -79,7 +79,7 @@ async def rerun_execution(call: Asked, name: str, execution: str) -> Response:
 
 @router.get("/v0/jobs/{name}/executions/{execution}/tasks")
 async def list_tasks(call: Asked, name: str, execution: str) -> Response:
-    query = list_query(call, f"jobs/{name}/executions/{execution}/tasks", _TASKS)
+    query = list_query(call, f"jobs/{name}/executions/{execution}/tasks", _TASKS, always_paged=True)
     # tasks are listed by index; the default sort is that of all lists, and is no wish to turn them round
     descending = call.request.query_params.get("sort", "").endswith(":desc")
     wanted = TaskPage(

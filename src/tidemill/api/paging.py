@@ -52,15 +52,17 @@ class Limit:
     most: int
 
 
-def list_query(call: Call, about: str, limit: Limit, *, anchored: bool = False) -> ListQuery:
+def list_query(
+    call: Call, about: str, limit: Limit, *, anchored: bool = False, always_paged: bool = False
+) -> ListQuery:
     """The parameters of a list; ``about`` names it, ``anchored``: it knows ``anchor`` (contract 3.3).
 
-    Old versions know none of sort, q, anchor and cursor. Raises Invalid.
+    Old versions know none of sort, q, anchor and cursor, but of a list that is ``always_paged``. Raises Invalid.
     """
     asked = call.request.query_params
     status = asked.get("status", "")
     sort, text, anchor, cursor = "createdAt:desc", "", "", ""
-    if call.paged:
+    if call.paged or always_paged:
         sort = asked.get("sort") or sort
         text = _text(asked.get("q", ""))
         anchor = asked.get("anchor", "") if anchored else ""

@@ -163,7 +163,7 @@ def main() -> int:
             prepared(server, folder)
             # each limit of each member once, however long that takes; then what is drawn, for the rest of the time
             limits = fuzz(server, folder, Budget(seed=asked.seed, examples=1, phases=EVERY_LIMIT))
-            left_s = max(1, round(asked.seconds - limits.took_s))
+            left_s = max(asked.seconds // 3, round(asked.seconds - limits.took_s))
             drawn = fuzz(server, folder, Budget(seed=asked.seed, examples=40, phases=DRAWN, most_s=left_s))
         finally:
             server.stop()

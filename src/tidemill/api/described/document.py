@@ -21,6 +21,7 @@ from tidemill.service.executions import MAX_NAME
 
 _SORTS: Final = {"type": "string", "enum": ["createdAt:desc", "createdAt:asc", "name:asc", "name:desc"]}
 _KEY: Final = {"type": "string", "maxLength": MAX_NAME}
+_IN_PATH: Final = {"type": "string", "minLength": 1}
 _LIMIT: Final = {"type": "integer", "minimum": 1}
 _LIST: Final = {"cursor": TEXT, "limit": _LIMIT, "sort": _SORTS, "q": {"type": "string", "maxLength": 200}}
 _OFFSET: Final = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
@@ -211,7 +212,9 @@ def document() -> dict[str, Any]:
 
 
 def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
-    names = [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", path)]
+    names = [
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATH} for name in re.findall(r"{(\w+)}", path)
+    ]
     queries = [query(name, schema, operation.required) for name, schema in (operation.query or {}).items()]
     headers = [{"name": name, "in": "header", "schema": _KEY} for name in operation.headers]
     common = [] if operation.public else [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
