@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 FILE_NAME: Final = "keyring.json"
 API_KEY_PREFIX: Final = "tm_"
+CLIENT_SECRET_PREFIX: Final = "tms_"  # noqa: S105  # what a secret begins with is none
 
 _FORMAT: Final = "v1"
 _KEY_BYTES: Final = 32
@@ -95,6 +96,10 @@ class KeyRing:
         """How an API key is kept: it is 256 random bits, so a keyed hash is enough and a slow one is not needed."""
         return self.mac("api key", api_key.encode()).hex()
 
+    def client_secret_digest(self, secret: str) -> str:
+        """How a service account's client secret is kept; it is 256 random bits, like an API key."""
+        return self.mac("client secret", secret.encode()).hex()
+
     def _derived(self, key_id: str) -> bytes:
         return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=b"tidemill envelope").derive(
             self.keys[key_id]
@@ -131,6 +136,11 @@ def write_private(path: Path, text: str) -> None:
 def new_api_key() -> str:
     """256 random bits behind a prefix that tells what it is."""
     return API_KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def new_client_secret() -> str:
+    """256 random bits behind a prefix that tells what it is."""
+    return CLIENT_SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def new_capability() -> str:

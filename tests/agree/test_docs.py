@@ -10,6 +10,7 @@ import pytest
 from tidemill.model import errors
 from tidemill.model.lease import OutcomeKind
 from tidemill.model.obstacle import Why
+from tidemill.model.principal import SCOPES, Role
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -75,3 +76,17 @@ def test_nothing_in_the_repository_speaks_of_this_machine() -> None:
     path = re.compile(r"(?<![\w.{}])/(?:work|root)/[a-z]")
     found = [str(each) for each in texts if each != Path(__file__) and path.search(each.read_text(errors="replace"))]
     assert found == []
+
+
+def test_the_page_on_security_lists_the_scopes_of_each_role() -> None:
+    rows = [
+        line.split("|")[1:4]
+        for line in (ROOT / "docs" / "security.md").read_text().splitlines()
+        if line.endswith("| yes |")
+    ]
+    listed = {role: set[str]() for role in Role}
+    for scopes, member, admin in rows:
+        for scope in re.findall(r"`(\w+:\w+)`", scopes):
+            listed[Role.ADMIN] |= {scope} if admin.strip() == "yes" else set()
+            listed[Role.MEMBER] |= {scope} if member.strip() == "yes" else set()
+    assert {role: set(scopes) for role, scopes in SCOPES.items()} == listed

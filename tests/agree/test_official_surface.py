@@ -21,8 +21,6 @@ LATER: Final[Mapping[str, str]] = {
     "/images": "images",
     "/locations": "policies",
     "/policies": "policies",
-    "/service_accounts": "identity",
-    "/workspaces": "identity",
 }
 """First parts of paths whose operations come with later work."""
 LATER_MEMBERS: Final[frozenset[str]] = frozenset()

@@ -20,15 +20,16 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, NodeInfo, Outcome, OutcomeKind
 from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
-from tidemill.model.principal import Role
+from tidemill.model.principal import PrincipalKind, Role
 from tidemill.model.region import Regions
 from tidemill.secrets import KeyRing
-from tidemill.service import identity
+from tidemill.service import first_start
 from tidemill.service.parts import Limits, Parts
-from tidemill.store import deploys, executions, ledger_claim, ledger_settle, nodes
+from tidemill.store import api_keys, deploys, executions, ledger_claim, ledger_settle, nodes
 from tidemill.store import identity as stored_identity
-from tidemill.store.database import Database
-from tidemill.store.identity import NewKey
+from tidemill.store.api_keys import ApiKey
+from tidemill.store.database import Connection, Database
+from tidemill.store.identity import Account
 from tidemill.store.ledger_claim import TaskClaim
 from tidemill.store.schema import build, job, revision
 
@@ -110,6 +111,29 @@ class Api:
     def later(self, seconds: float) -> None:
         """Move the server's clock."""
         self.now[0] += timedelta(seconds=seconds)
+
+    def person(self, email: str, role: Role, key: str, workspace: str = "main") -> str:
+        """Somebody with this role and API key; the id of the account. A person that is there gets another workspace."""
+
+        def unit(connection: Connection) -> str:
+            account = stored_identity.find_account(connection, email)
+            if account is None:
+                account = Account(id=f"user-{email}", email=email, created_at=self.now[0])
+                stored_identity.add_account(connection, account)
+                new = ApiKey(
+                    id=f"key-{email}",
+                    owner_kind=PrincipalKind.USER,
+                    owner=account.id,
+                    name="first",
+                    prefix=key[:8],
+                    created_at=self.now[0],
+                    created_by=account.id,
+                )
+                api_keys.add(connection, new, self.parts.keyring.api_key_digest(key))
+            stored_identity.set_role(connection, account.id, workspace, role, now=self.now[0])
+            return account.id
+
+        return self.parts.database.write(unit)
 
     # what the scheduler does, done by hand
 
@@ -243,15 +267,8 @@ def opened(folder: Path) -> Api:
         limits=Limits(),
     )
     now = [datetime(2026, 11, 23, 12, 0, tzinfo=UTC)]
-    identity.ensure_admin(parts.database, parts.keyring, "main", ADMIN, now=now[0])
-    identity.ensure_admin(parts.database, parts.keyring, "other", STRANGER, now=now[0])
-    member = NewKey(
-        digest=parts.keyring.api_key_digest(MEMBER),
-        id="key-member",
-        workspace="main",
-        name="member",
-        prefix=MEMBER[:8],
-        role=Role.MEMBER,
-    )
-    parts.database.write(lambda connection: stored_identity.ensure_key(connection, member, now=now[0]))
-    return Api(parts, Context(parts=parts, clock=lambda: now[0], problem=lambda: None), now)
+    first_start.ensure_key(parts.database, parts.keyring, "main", ADMIN, now=now[0])
+    first_start.ensure_key(parts.database, parts.keyring, "other", STRANGER, now=now[0])
+    api = Api(parts, Context(parts=parts, clock=lambda: now[0], problem=lambda: None), now)
+    api.person("member@example.org", Role.MEMBER, MEMBER)
+    return api

@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 from tests.api.asking import ADMIN, MEMBER, PAGED, STRANGER, Api
 from tidemill.api import app as app_module
 from tidemill.api import problems
-from tidemill.model import errors
+from tidemill.api.scopes import ANYWHERE, SCOPES
+from tidemill.model import errors, principal
+from tidemill.model.principal import Role
 
 NONE: dict[str, Any] = {"Authorization": None}
 
@@ -55,6 +57,26 @@ def test_every_route_but_the_named_ones_asks_for_a_credential(api: Api) -> None:
             assert answer.status_code != 401, path
         else:
             assert_problem(answer, 401, "UNAUTHORIZED")
+
+
+def test_every_guarded_route_asks_one_scope_that_admins_have(api: Api) -> None:
+    app = app_module.build(api.context)
+    guarded = {(method, each.path) for each in routes(app) for method in each.methods or ()}
+    guarded = {route for route in guarded if route[1] not in app_module.PUBLIC}
+    assert set(SCOPES) == guarded
+    assert set(SCOPES.values()) <= principal.SCOPES[Role.ADMIN]
+    assert guarded >= ANYWHERE
+
+
+def test_no_guarded_route_is_reached_from_another_workspace(api: Api) -> None:
+    for method, path in SCOPES:
+        named = "/{workspace_in_path}/" in path or "/{workspace_name}" in path
+        asked = re.sub(
+            r"\{[^}]*\}", "nothing", path.replace("{workspace_in_path}", "other").replace("{workspace_name}", "other")
+        )
+        headers = {} if named else {"X-Blaxel-Workspace": "other"}
+        answer = api.request(method, asked, headers=headers, content=b"{}")
+        assert answer.status_code == (404 if "{workspace_name}" in path else 403), (method, path)
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic abc", "Bearer tm_wrong", f"Token {ADMIN}"])

@@ -11,7 +11,7 @@ from tidemill.model.principal import Role
 from tidemill.secrets import KeyRing
 from tidemill.service import first_start
 from tidemill.service.first_start import Admin
-from tidemill.store import identity
+from tidemill.store import api_keys
 from tidemill.store.database import Database
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -33,8 +33,8 @@ def start(database: Database, data_dir: Path, *, given: str = "", origin: str = 
 
 def role(database: Database, api_key: str) -> Role | None:
     digest = RING.api_key_digest(api_key)
-    found = database.read(lambda connection: identity.principal(connection, digest, now=NOW))
-    return None if found is None else found.role
+    found = database.read(lambda connection: api_keys.holder(connection, digest, "default"))
+    return None if found is None else found.reaches.get("default")
 
 
 def test_the_first_start_makes_a_key_that_later_ones_keep(database: Database, tmp_path: Path) -> None:

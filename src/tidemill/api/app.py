@@ -19,10 +19,13 @@ from tidemill.api import (
     problems,
     reference,
     results,
+    service_accounts,
     uploads,
+    users,
     workspaces,
 )
-from tidemill.api.calls import Context, authenticate
+from tidemill.api.auth import authenticate
+from tidemill.api.calls import Context
 from tidemill.model.errors import TidemillError
 
 PUBLIC: Final[Mapping[str, str]] = {
@@ -43,6 +46,8 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     results.router,
     logs.router,
     workspaces.router,
+    service_accounts.router,
+    users.router,
     elsewhere.router,
 )
 

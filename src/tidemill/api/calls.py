@@ -3,19 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Request
+from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from tidemill.api.wire import Json, render
-from tidemill.model.errors import Forbidden, Invalid, TooLarge, Unauthorized, UnknownVersion
+from tidemill.model.errors import Invalid, TooLarge
 from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
-from tidemill.service import identity
 from tidemill.service.parts import Parts
 
 T = TypeVar("T")
@@ -101,31 +100,6 @@ def base_url(context: Context, request: Request) -> str:
     return context.public_url or f"{request.url.scheme}://{request.url.netloc}"
 
 
-async def authenticate(request: Request) -> Call:
-    """Who calls, and in which workspace: the one dependency of every route that is not public.
-
-    Raises Unauthorized without a good credential, Forbidden for another workspace, UnknownVersion.
-    """
-    context = context_of(request)
-    now = context.clock()
-    api_key = _bearer(request)
-    # one row by its primary key, which waits for no writer: a thread would cost more (docs/decisions/0095)
-    principal = identity.authenticate(context.parts, api_key, now=now)
-    wanted = (
-        request.path_params.get("workspace_in_path")
-        or request.headers.get("x-blaxel-workspace")
-        or request.query_params.get("workspace")
-        or principal.workspace
-    )
-    if wanted != principal.workspace:
-        raise Forbidden(f"this credential has no access to workspace {wanted[:64]!r}")
-    return Call(context=context, request=request, principal=principal, paged=_is_paged(request), now=now)
-
-
-Asked = Annotated[Call, Depends(authenticate)]
-"""The parameter by which a handler takes its authenticated request."""
-
-
 def json_answer(value: Json) -> Response:
     """200 with a JSON body."""
     return Response(render(value), media_type="application/json")
@@ -149,20 +123,3 @@ def announced_length(request: Request) -> int | None:
     value = request.headers.get("content-length", "")
     # more digits than any length has would make int() itself fail
     return int(value) if value.isdecimal() and len(value) <= _LENGTH_DIGITS else None
-
-
-def _bearer(request: Request) -> str:
-    """The API key; X-Blaxel-Authorization wins, since the official command line may send both (docs/wire.md, 2.1)."""
-    value = request.headers.get("x-blaxel-authorization") or request.headers.get("authorization") or ""
-    scheme, _, token = value.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthorized("no credential: send `Bearer API_KEY` in Authorization or X-Blaxel-Authorization")
-    return token.strip()
-
-
-def _is_paged(request: Request) -> bool:
-    version = request.headers.get("blaxel-version") or FIRST_VERSION
-    day = version.removesuffix(".preview")
-    if day not in VERSIONS:
-        raise UnknownVersion(f"Blaxel-Version is {version[:64]!r}; it must be one of {', '.join(VERSIONS)}")
-    return day >= PAGED_VERSION

@@ -8,7 +8,8 @@ statement but the look at the credential.
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tidemill.api.calls import Asked, json_answer
+from tidemill.api.auth import Asked
+from tidemill.api.calls import json_answer
 from tidemill.api.paging import in_shape
 
 router = APIRouter(prefix="/v0")

@@ -6,7 +6,8 @@ from functools import partial
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tidemill.api.calls import Asked, Call, announced_length, json_answer, read_body
+from tidemill.api.auth import Asked
+from tidemill.api.calls import Call, announced_length, json_answer, read_body
 from tidemill.api.paging import Limit, ListQuery, as_page, in_shape, list_query, offset_of, page
 from tidemill.api.wire_executions import (
     created_view,

@@ -5,7 +5,8 @@ from functools import partial
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tidemill.api.calls import Asked, Call, json_answer
+from tidemill.api.auth import Asked
+from tidemill.api.calls import Call, json_answer
 from tidemill.api.wire import Json, present, timestamp
 from tidemill.api.wire_executions import parse_task_index
 from tidemill.model.execution import Failure

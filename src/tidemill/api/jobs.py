@@ -6,7 +6,8 @@ from functools import partial
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from tidemill.api.calls import UPLOAD_HEADER, Asked, Call, json_answer
+from tidemill.api.auth import Asked
+from tidemill.api.calls import UPLOAD_HEADER, Call, json_answer
 from tidemill.api.paging import Limit, ListQuery, in_shape, list_query, page
 from tidemill.api.wire import parse_json, validated
 from tidemill.api.wire_jobs import JobBody, job_request, job_view, parse_states

@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
-from tidemill.api.calls import Asked, Call, json_answer
+from tidemill.api.auth import Asked
+from tidemill.api.calls import Call, json_answer
 from tidemill.api.wire import Json
 from tidemill.model.errors import Invalid
 from tidemill.model.lease import Severity

@@ -8,7 +8,8 @@ import anyio
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from tidemill.api.calls import Asked, Call
+from tidemill.api.auth import Asked
+from tidemill.api.calls import Call
 from tidemill.api.wire_executions import result_line
 from tidemill.model.errors import Invalid
 from tidemill.model.execution import Execution

@@ -1,14 +1,21 @@
 """The first workspace, its admin's API key, and the file by which programs of this machine find the server."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from tidemill.model.principal import PrincipalKind, Role
 from tidemill.secrets import KeyRing, new_api_key, write_private
-from tidemill.service import identity
-from tidemill.store.database import Database
+from tidemill.service import users
+from tidemill.service.api_keys import PREFIX_SHOWN
+from tidemill.store import api_keys, identity, workspaces
+from tidemill.store.api_keys import ApiKey
+from tidemill.store.database import Connection, Database
+from tidemill.store.identity import Account
+from tidemill.store.workspaces import Workspace
 
 FILE_NAME: Final = "admin.env"
 
@@ -27,12 +34,44 @@ def ensure_admin(
 ) -> Admin:
     """Make the workspace and its admin's key unless they are there: the key given, else the one of admin.env, else new.
 
-    Two units of two statements.
+    One unit of at most ten statements.
     """
     known = "" if given_key else read_file(data_dir).get("BL_API_KEY", "")
     api_key = given_key or known or new_api_key()
-    identity.ensure_admin(database, keyring, workspace, api_key, now=now)
+    ensure_key(database, keyring, workspace, api_key, now=now)
     return Admin(workspace=workspace, api_key=api_key, generated=not given_key and not known)
+
+
+def ensure_key(database: Database, keyring: KeyRing, workspace: str, api_key: str, *, now: datetime) -> None:
+    """Make the workspace, its first admin's account and this key of theirs, as far as they are not there.
+
+    A key that was deleted is there again after this: who starts the server and names the key wants it. One unit.
+    """
+    digest = keyring.api_key_digest(api_key)
+
+    def unit(connection: Connection) -> None:
+        workspaces.create(connection, Workspace(name=workspace, display_name=workspace, created_at=now))
+        holder = api_keys.holder(connection, digest, workspace)
+        if holder is not None and holder.reaches:
+            return
+        email = f"admin@{workspace}"
+        account = identity.find_account(connection, email)
+        if account is None:
+            account = Account(id=users.new_id(), email=email, created_at=now)
+            identity.add_account(connection, account)
+        identity.set_role(connection, account.id, workspace, Role.ADMIN, now=now)
+        key = ApiKey(
+            id=f"key-{uuid.uuid4()}",
+            owner_kind=PrincipalKind.USER,
+            owner=account.id,
+            name="admin",
+            prefix=api_key[:PREFIX_SHOWN],
+            created_at=now,
+            created_by=account.id,
+        )
+        api_keys.add(connection, key, digest)
+
+    database.write(unit)
 
 
 def write_file(data_dir: Path, admin: Admin, origin: str) -> None:

@@ -1,48 +1,57 @@
 """Who asks, and the workspace they ask in."""
 
-import uuid
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import partial
 
-from tidemill.model.errors import NotFound, Unauthorized
-from tidemill.model.principal import Principal, Role
-from tidemill.secrets import KeyRing
+import structlog
+
+from tidemill.model.errors import Forbidden, Invalid, OutOfSpace, Overloaded, Unauthorized
+from tidemill.model.principal import Principal
+from tidemill.model.quoted import quoted
 from tidemill.service.parts import Parts
-from tidemill.store import identity
-from tidemill.store.database import Database
-from tidemill.store.identity import NewKey, Workspace
+from tidemill.store import api_keys
+from tidemill.store.api_keys import Holder
 
-_PREFIX_SHOWN: Final = 8
+_LOG = structlog.get_logger("tidemill.identity")
 
 
-def authenticate(parts: Parts, api_key: str, *, now: datetime) -> Principal:
-    """Whose API key it is. One statement. Raises Unauthorized."""
-    digest = parts.keyring.api_key_digest(api_key)
-    found = parts.database.read(lambda connection: identity.principal(connection, digest, now=now))
-    if found is None:
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A good credential. ``note`` is the digest of a key whose use is to be noted again; "" when none is."""
+
+    principal: Principal
+    note: str
+
+
+def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: datetime) -> Presented:
+    """Who presents this API key, acting in ``workspace``; "" is the only one that it reaches, None any of them.
+
+    One statement. Raises Unauthorized for a key that is not known or has expired, Forbidden for a workspace that it
+    does not reach, Invalid when it reaches several and none is named.
+    """
+    digest = parts.keyring.api_key_digest(credential)
+    holder = parts.database.read(lambda connection: api_keys.holder(connection, digest, workspace or ""))
+    if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
         raise Unauthorized("this API key is not known here, or has expired")
-    return found
+    return Presented(_acting(holder, workspace), digest if holder.is_stale(now) else "")
 
 
-def get_workspace(parts: Parts, principal: Principal, name: str) -> Workspace:
-    """The workspace, if the principal's credential reaches it. One statement. Raises NotFound."""
-    found = None
-    if name == principal.workspace:
-        found = parts.database.read(lambda connection: identity.find_workspace(connection, name))
-    if found is None:
-        raise NotFound(f"no workspace {name[:64]!r} that this credential reaches")
-    return found
+def note_use(parts: Parts, digest: str, *, now: datetime) -> None:
+    """Write down when a key was used: once a minute and key. One unit of one statement."""
+    try:
+        parts.database.write(partial(api_keys.used, digest=digest, now=now), wakes=False)
+    except (OutOfSpace, Overloaded) as error:
+        # reading goes on where nothing can be written: a time of use is not worth a refusal
+        _LOG.warning("use of a key not noted", reason=error.message)
 
 
-def ensure_admin(database: Database, keyring: KeyRing, workspace: str, api_key: str, *, now: datetime) -> None:
-    """Make the workspace and its admin's key unless they are there. Two units of two statements."""
-    key = NewKey(
-        digest=keyring.api_key_digest(api_key),
-        id=f"key-{uuid.uuid4().hex}",
-        workspace=workspace,
-        name="admin",
-        prefix=api_key[:_PREFIX_SHOWN],
-        role=Role.ADMIN,
-    )
-    database.write(lambda connection: identity.ensure_workspace(connection, workspace, now=now))
-    database.write(lambda connection: identity.ensure_key(connection, key, now=now))
+def _acting(holder: Holder, workspace: str | None) -> Principal:
+    if workspace == "" and len(holder.reaches) > 1:
+        raise Invalid("this credential reaches several workspaces: name one in X-Blaxel-Workspace or ?workspace=")
+    for name, role in holder.reaches.items():
+        if not workspace or workspace == name:
+            return Principal(id=holder.id, workspace=name, role=role, kind=holder.kind)
+    if not workspace:
+        raise Forbidden("this credential reaches no workspace")
+    raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")

@@ -15,7 +15,7 @@ from tidemill.model.states import JobState
 from tidemill.service import specs
 from tidemill.service.parts import Parts
 from tidemill.service.specs import Editor, SpecChange
-from tidemill.store import identity, job_writes, jobs
+from tidemill.store import job_writes, jobs, workspaces
 from tidemill.store import revisions as stored_revisions
 from tidemill.store.job_writes import JobWrite, MetadataChange
 from tidemill.store.jobs import JobPage
@@ -122,7 +122,7 @@ def position(job: Job, page: JobPage) -> datetime | str:
 
 def total(parts: Parts, workspace: str) -> int:
     """How many jobs the workspace has. One statement."""
-    found = parts.database.read(lambda connection: identity.find_workspace(connection, workspace))
+    found = parts.database.read(lambda connection: workspaces.find(connection, workspace))
     return 0 if found is None else found.jobs_total
 
 

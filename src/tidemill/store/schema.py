@@ -1,89 +1,35 @@
 """The tables. Alembic migrations (``migrations/``) make them; a test compares the two."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
     Column,
-    Dialect,
     Float,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    Row,
     String,
     Table,
     Text,
-    TypeDecorator,
     text,
 )
 
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
-
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
-"""A row as a query of several columns yields it: members by name, of the columns' types."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
-
-def _from_microseconds(value: int | None) -> datetime | None:
-    # timedelta(microseconds=…) takes twice as long
-    return None if value is None else _EPOCH + value * _MICROSECOND
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC time, kept as microseconds since the epoch so that it sorts and compares the same everywhere."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        if value is None:
-            return None
-        since = value - _EPOCH  # by hand: dividing by a timedelta takes four times as long, ten times a task
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[int | None], datetime | None]:  # noqa: ARG002
-        # not process_result_value, which is called through another function: answers hold thousands of times
-        return _from_microseconds
+from tidemill.store.accounts_schema import account as account
+from tidemill.store.accounts_schema import api_key as api_key
+from tidemill.store.accounts_schema import membership as membership
+from tidemill.store.accounts_schema import service_account as service_account
+from tidemill.store.accounts_schema import workspace as workspace
+from tidemill.store.columns import AnyRow as AnyRow
+from tidemill.store.columns import Instant as Instant
+from tidemill.store.columns import metadata as metadata
 
 
 def _state(states: type[TaskState | ExecutionState | JobState | BuildState], name: str) -> CheckConstraint:
     words = ", ".join(f"'{state.value}'" for state in states)
     return CheckConstraint(f"state IN ({words})", name=name)
 
-
-metadata = MetaData()
-
-workspace = Table(
-    "workspace",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("display_name", Text, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("max_parallel_executions", Integer, nullable=False),
-    Column("max_concurrent_tasks", Integer),
-    Column("jobs_total", Integer, nullable=False, server_default="0"),
-)
-
-api_key = Table(
-    "api_key",
-    metadata,
-    Column("digest", String(64), primary_key=True),  # HMAC-SHA256 under the pepper, hex
-    Column("id", String(36), nullable=False, unique=True),
-    Column("workspace", String(64), nullable=False),
-    Column("name", Text, nullable=False),
-    Column("prefix", String(16), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("expires_at", Instant),
-)
 
 job = Table(
     "job",

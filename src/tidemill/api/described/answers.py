@@ -28,7 +28,7 @@ def ref(name: str) -> Schema:
 
 def page_of(item: Schema) -> Schema:
     """A page, as answered from Blaxel-Version 2026-04-28 on."""
-    return _object({"data": listed(item), "meta": ref("PaginationMeta")})
+    return record({"data": listed(item), "meta": ref("PaginationMeta")})
 
 
 def either_shape(item: Schema) -> Schema:
@@ -36,7 +36,8 @@ def either_shape(item: Schema) -> Schema:
     return {"anyOf": [page_of(item), listed(item)]}
 
 
-def _object(always: Mapping[str, Schema], sometimes: Mapping[str, Schema] | None = None) -> Schema:
+def record(always: Mapping[str, Schema], sometimes: Mapping[str, Schema] | None = None) -> Schema:
+    """An object of members that it always has, and of those that it may have."""
     return {"type": "object", "properties": {**always, **(sometimes or {})}, "required": list(always)}
 
 
@@ -51,14 +52,14 @@ _NEVER: Final = {"type": "string", "description": "Of the official description; 
 _TEXTS: Final = {"type": "object", "additionalProperties": TEXT}
 _COUNTS: Final = ("total", "running", "success", "failure", "retried", "cancelled")
 _TASK_STATUS: Final = _words(*(state.value for state in TaskState))
-_TASK_METADATA: Final = _object(
+_TASK_METADATA: Final = record(
     {"name": TEXT},
     {**dict.fromkeys(("createdAt", "startedAt", "completedAt", "updatedAt"), TIME), "scheduledAt": _NEVER},
 )
-_TASK_SPEC: Final = _object({"maxRetries": WHOLE, "timeout": TEXT})
+_TASK_SPEC: Final = record({"maxRetries": WHOLE, "timeout": TEXT})
 
 _JOB: Final = {
-    "Job": _object(
+    "Job": record(
         {
             "metadata": ref("Metadata"),
             "spec": ref("JobSpec"),
@@ -66,7 +67,7 @@ _JOB: Final = {
             "status": _words(*(state.value for state in JobState)),
         }
     ),
-    "Metadata": _object(
+    "Metadata": record(
         {
             "name": TEXT,
             "displayName": TEXT,
@@ -81,16 +82,16 @@ _JOB: Final = {
         },
         {"externalId": TEXT},
     ),
-    "JobSpec": _object(
+    "JobSpec": record(
         {"enabled": FLAG, "region": TEXT, "revision": ref("RevisionConfiguration"), "runtime": ref("JobRuntime")},
         {
             "triggers": listed(ref("Trigger")),
             "volumes": listed(ref("JobVolume")),
             "policies": listed(TEXT),
-            "githubRunner": _object({}, {"repositories": {"anyOf": [listed(TEXT), {"type": "null"}]}}),
+            "githubRunner": record({}, {"repositories": {"anyOf": [listed(TEXT), {"type": "null"}]}}),
         },
     ),
-    "JobRuntime": _object(
+    "JobRuntime": record(
         {
             "image": TEXT,
             "memory": WHOLE,
@@ -98,11 +99,11 @@ _JOB: Final = {
             "maxRetries": WHOLE,
             "maxConcurrentTasks": WHOLE,
             "generation": TEXT,
-            "envs": listed(_object({"name": TEXT, "value": TEXT, "secret": FLAG})),
+            "envs": listed(record({"name": TEXT, "value": TEXT, "secret": FLAG})),
         },
         {"ports": listed(ref("Port")), "diskPercent": WHOLE, "retryPolicy": ref("RetryPolicy")},
     ),
-    "RetryPolicy": _object(
+    "RetryPolicy": record(
         {
             "initialSeconds": NUMBER,
             "factor": NUMBER,
@@ -110,16 +111,16 @@ _JOB: Final = {
             "neverOn": listed({"anyOf": [WHOLE, _words(*(reason.value for reason in RETRIED_REASONS))]}),
         }
     ),
-    "Port": _object({"target": WHOLE}, {"name": _KEPT_TEXT, "protocol": _KEPT_TEXT}),
-    "JobVolume": _object(
+    "Port": record({"target": WHOLE}, {"name": _KEPT_TEXT, "protocol": _KEPT_TEXT}),
+    "JobVolume": record(
         {"name": TEXT, "mountPath": TEXT, "type": TEXT, "sizeMb": WHOLE},
         {"readOnly": {"type": ["boolean", "null"]}},
     ),
-    "Trigger": _object(
+    "Trigger": record(
         {"id": TEXT, "type": _words("http", "http-async", "cron"), "enabled": FLAG},
         {"configuration": {"anyOf": [ref("TriggerConfiguration"), {"type": "null"}]}},
     ),
-    "TriggerConfiguration": _object(
+    "TriggerConfiguration": record(
         {},
         {
             **dict.fromkeys(("schedule", "timezone", "catchUp", "overlap", "path", "authenticationType"), _KEPT_TEXT),
@@ -128,10 +129,10 @@ _JOB: Final = {
             "tasks": {"anyOf": [listed({"type": "object"}), {"type": "null"}]},
         },
     ),
-    "RevisionConfiguration": _object(
+    "RevisionConfiguration": record(
         {}, {"active": TEXT, "canary": TEXT, "canaryPercent": WHOLE, "stickySessionTtl": WHOLE, "traffic": WHOLE}
     ),
-    "RevisionMetadata": _object(
+    "RevisionMetadata": record(
         {},
         {
             "id": TEXT,
@@ -144,18 +145,18 @@ _JOB: Final = {
             "createdBy": TEXT,
         },
     ),
-    "CoreEvent": _object(
+    "CoreEvent": record(
         {"time": TIME, "type": TEXT, "status": TEXT, "message": TEXT}, {"revision": TEXT, "canaryRevision": TEXT}
     ),
 }
 _EXECUTION: Final = {
-    "CreateJobExecutionOutput": _object(
+    "CreateJobExecutionOutput": record(
         {"executionId": TEXT, "id": TEXT, "jobId": TEXT, "workspaceId": TEXT},
         {"tasks": {**listed({"type": "object"}), "description": "Never answered: some clients fail on it."}},
     ),
-    "JobExecution": _object(
+    "JobExecution": record(
         {
-            "metadata": _object(
+            "metadata": record(
                 {"id": TEXT, "job": TEXT, "workspace": TEXT, "createdAt": TIME, "updatedAt": TIME},
                 {
                     "startedAt": TIME,
@@ -165,16 +166,16 @@ _EXECUTION: Final = {
                     **dict.fromkeys(("cluster", "deletedAt", "expiredAt"), _NEVER),
                 },
             ),
-            "spec": _object(
+            "spec": record(
                 {"parallelism": WHOLE, "timeout": WHOLE, "tasks": listed(ref("JobExecutionTaskSummary"))},
                 {"memoryOverride": WHOLE, "envOverride": _TEXTS},
             ),
-            "stats": _object(dict.fromkeys(_COUNTS, WHOLE)),
+            "stats": record(dict.fromkeys(_COUNTS, WHOLE)),
             "status": _words(*(state.value for state in ExecutionState)),
             "tasks": listed(ref("JobExecutionTask")),
         }
     ),
-    "JobExecutionTask": _object(
+    "JobExecutionTask": record(
         {
             "metadata": _TASK_METADATA,
             "spec": _TASK_SPEC,
@@ -184,11 +185,11 @@ _EXECUTION: Final = {
         },
         {"attempts": listed(ref("Attempt"))},
     ),
-    "JobExecutionTaskSummary": _object(
+    "JobExecutionTaskSummary": record(
         {"metadata": _TASK_METADATA, "spec": _TASK_SPEC, "status": _TASK_STATUS},
         {"conditions": listed(ref("JobExecutionTaskCondition"))},
     ),
-    "JobExecutionTaskCondition": _object(
+    "JobExecutionTaskCondition": record(
         {
             "type": _words(*(reason.value for reason in Reason)),
             "state": TEXT,
@@ -198,7 +199,7 @@ _EXECUTION: Final = {
             "executionReason": TEXT,
         }
     ),
-    "Attempt": _object(
+    "Attempt": record(
         {"number": WHOLE, "node": TEXT, "charged": FLAG, "createdAt": TIME},
         {
             "outcome": TEXT,
@@ -211,7 +212,7 @@ _EXECUTION: Final = {
             "completedAt": TIME,
         },
     ),
-    "Explanation": _object(
+    "Explanation": record(
         {"summary": TEXT, "reason": _words(*(why.value for why in Why))},
         {"until": TIME, "since": TIME, "node": TEXT, "message": TEXT, "exitCode": WHOLE, "signal": WHOLE},
     ),
@@ -219,27 +220,23 @@ _EXECUTION: Final = {
 SCHEMAS: Final[Mapping[str, Schema]] = {
     **_JOB,
     **_EXECUTION,
-    "PaginationMeta": _object({"hasMore": FLAG, "nextCursor": TEXT, "total": WHOLE}),
-    "Error": _object({"code": WHOLE, "error": TEXT, "error_code": TEXT, "message": TEXT}),
+    "PaginationMeta": record({"hasMore": FLAG, "nextCursor": TEXT, "total": WHOLE}),
+    "Error": record({"code": WHOLE, "error": TEXT, "error_code": TEXT, "message": TEXT}),
     "Logs": {
         "type": "object",
         "description": "The name of the job, and what it said.",
-        "additionalProperties": _object(
+        "additionalProperties": record(
             {"logs": listed(ref("LogLine")), "totalCount": WHOLE, "complete": FLAG},
         ),
     },
-    "LogLine": _object(
+    "LogLine": record(
         {"timestamp": TIME, "message": TEXT, "severity": WHOLE, "trace_id": TEXT},
         {"task": TEXT, "attempt": WHOLE, "stream": TEXT},
     ),
-    "Workspace": _object(
-        {"id": TEXT, "name": TEXT, "displayName": TEXT, "status": TEXT, "createdAt": TIME, "updatedAt": TIME},
-        {"labels": _TEXTS, "runtime": {"type": "object"}},
-    ),
-    "Configuration": _object(
+    "Configuration": record(
         dict.fromkeys(("continents", "countries", "privateLocations", "regions"), listed({"type": "object"}))
     ),
-    "Message": _object({"message": TEXT}),
-    "Health": _object({"status": TEXT}),
+    "Message": record({"message": TEXT}),
+    "Health": record({"status": TEXT}),
 }
 """By their names in the document; those that official clients know have the clients' names."""

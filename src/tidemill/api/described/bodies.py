@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tidemill.api.described.answers import TEXT, Schema, listed, ref
+from tidemill.api.described.identity import HOSTED_MEMBERS
 from tidemill.api.wire import Body
 from tidemill.api.wire_executions import ExecutionBody
+from tidemill.api.wire_identity import ApiKeyBody, AvailabilityBody, ServiceAccountBody, UserBody, WorkspaceBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
 from tidemill.api.wire_triggers import MAX_ASYNC_TIMEOUT_S, MAX_RETRY, MAX_TASKS
@@ -17,12 +19,16 @@ from tidemill.api.wire_triggers import MAX_TIMEOUT_S as MAX_TRIGGER_TIMEOUT_S
 from tidemill.model.canary import MAX_STICKY_S, WHOLE_PERCENT
 from tidemill.model.execution import Reason
 from tidemill.model.job import MAX_CONCURRENT_TASKS, MAX_RETRIES, MAX_TIMEOUT_S, MIN_MEMORY_MB
+from tidemill.model.principal import Role
 from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RETRIED_REASONS
 from tidemill.model.states import TASK_FINAL
 from tidemill.service.executions import MAX_ENV, MAX_NAME
 from tidemill.service.specs import GENERATIONS
 
-MODELS: Final[tuple[type[Body], ...]] = (JobBody, ExecutionBody, RerunBody)
+MODELS: Final[tuple[type[Body], ...]] = (
+    *(JobBody, ExecutionBody, RerunBody),
+    *(WorkspaceBody, AvailabilityBody, UserBody, ServiceAccountBody, ApiKeyBody),
+)
 _NULL: Final[Schema] = {"type": "null"}
 _EMPTY: Final[Schema] = {"enum": ["", None], "description": "not set"}
 
@@ -72,6 +78,10 @@ _KEY: Final = _or_null({"type": "string", "maxLength": MAX_NAME})
 _WAIT_S: Final = _or_null({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, said="seconds")
 _SPAN: Final = {"anyOf": [_whole(0, 999_999_999), _like(r" *[0-9]{1,9}(-[0-9]{1,9})? *")]}
 _NOT_EMPTY: Final[Schema] = {"not": {"enum": [None, []]}}
+_WORKSPACE: Final = _like("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_TITLE: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 63}
+_EMAIL: Final = _like(r"[^@\s\u0000-\u001f\u007f]{1,64}@[^@\s\u0000-\u001f\u007f]{1,189}")
+_ROLE: Final[Schema] = {"type": "string", "enum": [role.value for role in Role]}
 _SELECTS: Final = ("status", "exitCode", "reason", "indices")
 
 _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
@@ -140,6 +150,14 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
     },
     # what is answered comes back with `bl apply`, and is dropped
     "JobBody": {"events": {"anyOf": [listed(ref("CoreEvent")), {}], "readOnly": True}},
+    "WorkspaceBody": {name: {"anyOf": [member, {}], "readOnly": True} for name, member in HOSTED_MEMBERS.items()},
+    "AvailabilityBody": {"name": _WORKSPACE},
+    "UserBody": {"email": _or_null(_EMAIL), "role": _or_null(_ROLE)},
+    "ServiceAccountBody": {"name": _or_null(_TITLE), "role": _or_null(_ROLE)},
+    "ApiKeyBody": {
+        "name": _or_null(_TITLE),
+        "expires_in": _or_empty(_like("[0-9]{1,9}[smhdw]"), said="more than nothing, at most ten years"),
+    },
 }
 """By model and member: what the type alone does not say. Members not named are as their model has them."""
 
@@ -152,7 +170,7 @@ def bodies() -> dict[str, Schema]:
         found |= schema.pop("$defs", {})
         found[model.__name__] = schema
     limited = {name: _limited(schema, _LIMITS.get(name, {})) for name, schema in found.items()}
-    return limited | _triggers(limited) | _new_job(limited) | {"SelectBody": _selecting(limited["SelectBody"])}
+    return limited | _triggers(limited) | _new(limited) | {"SelectBody": _selecting(limited["SelectBody"])}
 
 
 def _limited(schema: Schema, limits: Mapping[str, Schema]) -> Schema:
@@ -169,9 +187,13 @@ def _with(schema: Schema, members: Mapping[str, Schema], *required: str) -> Sche
     return {**schema, "properties": {**schema["properties"], **members}, "required": list(names)}
 
 
-def _new_job(found: Mapping[str, Schema]) -> dict[str, Schema]:
-    """A job is made under a name; a change of one has it in its path."""
+def _new(found: Mapping[str, Schema]) -> dict[str, Schema]:
+    """What is made has a name or an email; a change has it in its path."""
     return {
+        "NewWorkspaceBody": _with(found["WorkspaceBody"], {"name": _WORKSPACE}, "name"),
+        "NewServiceAccountBody": _with(found["ServiceAccountBody"], {"name": _TITLE}, "name"),
+        "NewUserBody": _with(found["UserBody"], {"email": _EMAIL}, "email"),
+        "UserBody": _with(found["UserBody"], {"role": _ROLE}, "role"),
         "NewMetadataBody": _with(found["MetadataBody"], {"name": _NAME}, "name"),
         "NewJobBody": _with(found["JobBody"], {"metadata": ref("NewMetadataBody")}, "metadata"),
     }
@@ -203,5 +225,6 @@ def _selecting(schema: Schema) -> Schema:
 
 
 def body_of(model: type[Body], *, new: bool) -> Any:
-    """A reference to the schema of what is sent; ``new``: of a job that is made."""
-    return ref("NewJobBody" if new and model is JobBody else model.__name__)
+    """A reference to the schema of what is sent; ``new``: of what is made by it."""
+    made = (JobBody, WorkspaceBody, ServiceAccountBody, UserBody)
+    return ref(f"New{model.__name__}" if new and model in made else model.__name__)

@@ -1,17 +1,17 @@
 """The OpenAPI document: a row for every operation that is served. A test compares the rows with the routes."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
-from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, Schema, either_shape, listed, page_of, ref
+from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, either_shape, listed, page_of, ref
 from tidemill.api.described.bodies import bodies, body_of
+from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.links import links
+from tidemill.api.described.operation import Operation
 from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
-from tidemill.api.wire import Body
 from tidemill.api.wire_executions import ExecutionBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
@@ -28,23 +28,6 @@ _OFFSET: Final = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
 _ANCHOR: Final = {"type": "string", "enum": ["end"], "description": "With a sort by createdAt; from 2026-04-28 on"}
 _JOB_STATES: Final = comma_list(*(state.value for state in JobState), "BUILT")
 _TASK_STATES: Final = comma_list(*(state.value for state in TaskState))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """What one method of one path takes and gives. ``query``: its parameters, ``required`` those of
-    them that must be there; ``headers``: those of its own."""
-
-    summary: str
-    answer: Schema
-    body: type[Body] | None = None
-    query: Mapping[str, Schema] | None = None
-    required: Sequence[str] = ()
-    headers: Sequence[str] = ()
-    errors: Sequence[int] = ()
-    media: str = "application/json"
-    public: bool = False
-
 
 _EXECUTION: Final = ref("JobExecution")
 _NEW: Final = Operation(
@@ -154,8 +137,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         required=["workloadIds"],
         errors=[404],
     ),
-    ("GET", "/v0/workspaces"): Operation(summary="List workspaces", answer=listed(ref("Workspace"))),
-    ("GET", "/v0/workspaces/{name}"): Operation(summary="Get a workspace", answer=ref("Workspace"), errors=[404]),
+    **IDENTITY,
     ("GET", "/v0/agents"): _NONE,
     ("GET", "/v0/functions"): _NONE,
     ("GET", "/v0/models"): _NONE,
@@ -167,6 +149,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 _IDS: Final = {
     (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
 }
+_NOUNS: Final = frozenset({"jobs", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
 _PARAMETERS: Final = {
     "BlaxelVersion": {
@@ -196,7 +179,7 @@ def document() -> dict[str, Any]:
         "security": [{"Bearer": []}, {"BlaxelBearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **bodies()},
+            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **bodies()},
             "parameters": _PARAMETERS,
             "securitySchemes": {
                 "Bearer": {"type": "http", "scheme": "bearer"},
@@ -231,7 +214,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         # an execution and a rerun may have none
         described["requestBody"] = {
-            "required": operation.body is JobBody,
+            "required": operation.body not in {ExecutionBody, RerunBody},
             "content": {"application/json": {"schema": body_of(operation.body, new=method == "POST")}},
         }
     elif method == "PUT":
@@ -245,7 +228,9 @@ def _noun(path: str) -> str:
     if "/executions" in path:
         return "executions"
     words = path.removeprefix("/v0/").split("/")
-    return {"observability": "logs", "jobs": "jobs", "workspaces": "workspaces"}.get(words[0], "server")
+    if words[0] == "profile":
+        return "api_keys"
+    return {"observability": "logs"}.get(words[0], words[0] if words[0] in _NOUNS else "server")
 
 
 def _success(method: str, path: str, operation: Operation) -> dict[str, Any]:
