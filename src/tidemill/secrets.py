@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +18,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tidemill.model.ids import AttemptId, OwnerKind
+
 FILE_NAME: Final = "keyring.json"
 API_KEY_PREFIX: Final = "tm_"
+TASK_CREDENTIAL_PREFIX: Final = "tmt_"
 CLIENT_SECRET_PREFIX: Final = "tms_"  # noqa: S105  # what a secret begins with is none
 
 _FORMAT: Final = "v1"
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_ATTEMPT: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\.([0-9]{1,10})", re.ASCII)
 
 
 class KeyRingError(ValueError):
@@ -100,10 +105,31 @@ class KeyRing:
         """How a service account's client secret is kept; it is 256 random bits, like an API key."""
         return self.mac("client secret", secret.encode()).hex()
 
-    def _derived(self, key_id: str) -> bytes:
-        return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=b"tidemill envelope").derive(
-            self.keys[key_id]
-        )
+    def task_credential(self, attempt: AttemptId) -> str:
+        """What a task presents: its attempt, and a MAC of that under the active key. Nothing of it is kept anywhere."""
+        about = f"{attempt.owner}.{attempt.index}.{attempt.number}"
+        return f"{TASK_CREDENTIAL_PREFIX}{self.active}.{about}.{_encode(self._task_mac(self.active, about))}"
+
+    def attempt_of(self, credential: str) -> AttemptId | None:
+        """The attempt that a task's credential is of; None for one that no key of this ring has made.
+
+        A key that does not seal any more still answers for attempts that began under it.
+        """
+        key_id, _, rest = credential.removeprefix(TASK_CREDENTIAL_PREFIX).partition(".")
+        about, _, mac = rest.rpartition(".")
+        found = _ATTEMPT.fullmatch(about)
+        if key_id not in self.keys or found is None:
+            return None
+        if not hmac.compare_digest(_encode(self._task_mac(key_id, about)).encode(), mac.encode("utf-8", "replace")):
+            return None
+        owner, index, number = map(int, found.groups())
+        return AttemptId(OwnerKind.TASK, owner, index, number)
+
+    def _task_mac(self, key_id: str, about: str) -> bytes:
+        return hmac.digest(self._derived(key_id, b"tidemill task credential"), about.encode(), "sha256")
+
+    def _derived(self, key_id: str, purpose: bytes = b"tidemill envelope") -> bytes:
+        return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=purpose).derive(self.keys[key_id])
 
 
 def load_key_ring(path: Path, text: str | None) -> KeyRing:

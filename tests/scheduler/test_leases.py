@@ -46,7 +46,9 @@ def test_a_lease_holds_all_that_a_task_is(sim: Sim) -> None:
     assert (lease.memory_mb, lease.timeout_s, lease.grace_s) == (256, 77, 10.0)
     assert (lease.image.name, lease.image.digest) == (f"images/{DIGEST}.tar.gz", DIGEST)
     assert lease.ttl_s is None
-    assert dict(lease.environment) == {
+    environment = dict(lease.environment)
+    assert sim.keyring.attempt_of(environment.pop("BL_API_KEY")) == an_attempt(key, 2, 4)
+    assert environment == {
         "BL_EXECUTION_KEY": "BL_EXECUTION_ID",
         "BL_EXECUTION_ID": f"execution-{key}",
         "BL_WORKSPACE": "main",
@@ -85,9 +87,11 @@ def test_later_wins_in_an_environment_and_the_platform_has_the_last_word(sim: Si
     assert "s3cret" not in repr(task_lease(sim, an_attempt(key)))
 
 
-def test_the_platform_gives_no_credentials(sim: Sim) -> None:
-    environment = task_lease(sim, an_attempt(sim.submit(Given()))).environment
-    assert not {"BL_API_KEY", "BL_CLIENT_CREDENTIALS"} & set(environment)
+def test_the_platform_gives_a_credential_of_the_attempt_where_the_user_gives_none(sim: Sim) -> None:
+    attempt = an_attempt(sim.submit(Given()))
+    environment = task_lease(sim, attempt).environment
+    assert sim.keyring.attempt_of(environment["BL_API_KEY"]) == attempt
+    assert "BL_CLIENT_CREDENTIALS" not in environment
 
 
 def test_an_environment_that_cannot_be_opened_is_no_lease_and_no_charge(sim: Sim) -> None:

@@ -1,11 +1,13 @@
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.secrets import KeyRing, KeyRingError, load_key_ring, write_private
 
 RING = KeyRing.generate()
@@ -87,3 +89,40 @@ def test_a_private_file_is_private_whatever_was_there(tmp_path: Path) -> None:
     path.chmod(0o644)
     write_private(path, "new")
     assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+
+
+ATTEMPT = AttemptId(OwnerKind.TASK, 42, 7, 1)
+
+
+def test_a_tasks_credential_says_which_attempt_it_is_of() -> None:
+    assert RING.attempt_of(RING.task_credential(ATTEMPT)) == ATTEMPT
+
+
+def test_a_key_that_seals_no_more_still_answers_for_attempts_that_began_under_it() -> None:
+    credential = RING.task_credential(ATTEMPT)
+    fresh = KeyRing.generate()
+    rotated = KeyRing(active=fresh.active, keys={**RING.keys, **fresh.keys}, pepper=RING.pepper)
+    assert rotated.attempt_of(credential) == ATTEMPT
+    assert rotated.task_credential(ATTEMPT) != credential
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(".7.", ".8."),
+        lambda text: text.replace(".42.", ".43."),
+        lambda text: text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1],
+        lambda text: text.rpartition(".")[0],
+        lambda text: text.rpartition(".")[0] + ".",
+        lambda text: text[:4],
+        lambda text: text[:4] + "....",
+        lambda text: text.replace("tmt_", "tmt_0"),
+        lambda text: text + "é",
+    ],
+)
+def test_a_changed_credential_is_of_no_attempt(change: Callable[[str], str]) -> None:
+    assert RING.attempt_of(change(RING.task_credential(ATTEMPT))) is None
+
+
+def test_another_rings_credential_is_of_no_attempt() -> None:
+    assert RING.attempt_of(KeyRing.generate().task_credential(ATTEMPT)) is None

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from tidemill.api.calls import PAGED_VERSION, VERSIONS, Call, context_of
 from tidemill.api.scopes import ANYWHERE, SCOPES
 from tidemill.model.errors import Forbidden, NotFound, Unauthorized, UnknownVersion
+from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
 from tidemill.service import identity
 
@@ -39,6 +40,7 @@ async def authenticate(request: Request) -> Call:
         raise Forbidden(
             f"this needs the scope {scope}, which the role {principal.role.value!r} or the credential does not have"
         )
+    _check_own(request, principal)
     if presented.note:
         await context.run(partial(identity.note_use, context.parts, presented.note, now=now))
     return Call(context=context, request=request, principal=principal, paged=_is_paged(request), now=now)
@@ -46,6 +48,13 @@ async def authenticate(request: Request) -> Call:
 
 Asked = Annotated[Call, Depends(authenticate)]
 """The parameter by which a handler takes its authenticated request."""
+
+
+def _check_own(request: Request, principal: Principal) -> None:
+    """A task sees its own execution, under its job's name and its whole id, and nothing else. Raises Forbidden."""
+    own, path = principal.execution, request.path_params
+    if own is not None and (path.get("name"), path.get("execution")) != (own.job, own.id):
+        raise Forbidden("the credential of a task reads the execution that the task is of, and nothing else")
 
 
 def _workspace(request: Request) -> str | None:

@@ -16,6 +16,7 @@ class Role(StrEnum):
 class PrincipalKind(StrEnum):
     USER = "user"
     SERVICE_ACCOUNT = "service_account"
+    TASK = "task"
 
 
 EVERYTHING: Final = "admin"
@@ -39,12 +40,25 @@ SCOPES: Final[Mapping[Role, frozenset[str]]] = {Role.ADMIN: _ADMIN, Role.MEMBER:
 """What each role may do: members see and change jobs, and read the rest of their workspace (contract 2.6)."""
 
 
+TASK_SCOPES: Final = frozenset({"jobs:get"})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnExecution:
+    """The execution that a task is of, by the name of its job and its id."""
+
+    job: str
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """A caller with a role in one workspace: what a request acts as.
 
-    ``id`` goes into createdBy and the audit: an account's id, or a service account's client id. ``scopes`` is what the
-    credential was limited to; None when it may do all that its role may.
+    ``id`` goes into createdBy and the audit: an account's id, a service account's client id,
+    or EXECUTION/INDEX/NUMBER of a task's attempt. ``scopes`` is what the
+    credential was limited to; None when it may do all that its role may. A task has an ``execution``, the only thing
+    that it may see.
     """
 
     id: str
@@ -52,6 +66,7 @@ class Principal:
     role: Role
     kind: PrincipalKind = PrincipalKind.USER
     scopes: frozenset[str] | None = None
+    execution: OwnExecution | None = None
 
     def may(self, scope: str) -> bool:
         """Whether role and credential both allow it."""

@@ -4,6 +4,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
@@ -14,6 +15,8 @@ from tidemill.secrets import KeyRing
 from tidemill.store import inputs, jobs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
+
+_CREDENTIALS: Final = frozenset({"BL_API_KEY", "BL_CLIENT_CREDENTIALS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class LeaseMaker:
             image=BlobRef(name=image_blob(facts.image_digest), digest=facts.image_digest),
             arguments=arguments,
             environment={
+                **self._credential(attempt, shared),
                 **shared.environment,
                 "TIDEMILL_ATTEMPT_ID": f"{facts.id}/{attempt.index}/{attempt.number}",
                 "TIDEMILL_ATTEMPT": str(attempt.number),
@@ -127,6 +131,12 @@ class LeaseMaker:
             log_max_bytes=self._policy.log_max_bytes,
             ttl_s=ttl_s,
         )
+
+    def _credential(self, attempt: AttemptId, shared: _Shared) -> dict[str, str]:
+        """What the task shows this server, unless the user has set a credential: clients take the key first."""
+        if not _CREDENTIALS.isdisjoint(shared.environment):
+            return {}
+        return {"BL_API_KEY": self._keyring.task_credential(attempt)}
 
     def _build(self, attempt: AttemptId, facts: BuildFacts, ttl_s: float | None) -> BuildLease:
         return BuildLease(

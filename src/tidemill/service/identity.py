@@ -7,10 +7,11 @@ from functools import partial
 import structlog
 
 from tidemill.model.errors import Forbidden, Invalid, OutOfSpace, Overloaded, Unauthorized
-from tidemill.model.principal import Principal
+from tidemill.model.principal import TASK_SCOPES, OwnExecution, Principal, PrincipalKind, Role
 from tidemill.model.quoted import quoted
+from tidemill.secrets import TASK_CREDENTIAL_PREFIX
 from tidemill.service.parts import Parts
-from tidemill.store import api_keys
+from tidemill.store import api_keys, attempts
 from tidemill.store.api_keys import Holder
 
 _LOG = structlog.get_logger("tidemill.identity")
@@ -25,16 +26,38 @@ class Presented:
 
 
 def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: datetime) -> Presented:
-    """Who presents this API key, acting in ``workspace``; "" is the only one that it reaches, None any of them.
+    """Who presents this API key or task's credential, acting in ``workspace``.
+
+    "" is the only workspace that it reaches, None any of them.
 
     One statement. Raises Unauthorized for a key that is not known or has expired, Forbidden for a workspace that it
     does not reach, Invalid when it reaches several and none is named.
     """
+    if credential.startswith(TASK_CREDENTIAL_PREFIX):
+        return Presented(_task(parts, credential, workspace), "")
     digest = parts.keyring.api_key_digest(credential)
     holder = parts.database.read(lambda connection: api_keys.holder(connection, digest, workspace or ""))
     if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
         raise Unauthorized("this API key is not known here, or has expired")
     return Presented(_acting(holder, workspace), digest if holder.is_stale(now) else "")
+
+
+def _task(parts: Parts, credential: str, workspace: str | None) -> Principal:
+    """The task whose credential it is, while its attempt lives. One statement. Raises Unauthorized, Forbidden."""
+    attempt = parts.keyring.attempt_of(credential)
+    seat = None if attempt is None else parts.database.read(lambda connection: attempts.seat(connection, attempt))
+    if attempt is None or seat is None:
+        raise Unauthorized("this is no credential of a task that runs: each ends with its attempt")
+    if workspace and workspace != seat.workspace:
+        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")
+    return Principal(
+        id=f"{seat.execution}/{attempt.index}/{attempt.number}",
+        workspace=seat.workspace,
+        role=Role.MEMBER,
+        kind=PrincipalKind.TASK,
+        scopes=TASK_SCOPES,
+        execution=OwnExecution(seat.job, seat.execution),
+    )
 
 
 def note_use(parts: Parts, digest: str, *, now: datetime) -> None:

@@ -1,15 +1,47 @@
 """Attempts of a task as they are read."""
 
+from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from tidemill.model.execution import Attempt
-from tidemill.model.ids import ExecutionKey, NodeId, OwnerKind
+from tidemill.model.ids import AttemptId, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import OutcomeKind
 from tidemill.store import schema
 
 _ATTEMPT: Final = schema.attempt.c
+_EXECUTION: Final = schema.execution.c
+_JOB: Final = schema.job.c
+_LIVE: Final = (
+    select(_EXECUTION.workspace, _JOB.name.label("job"), _EXECUTION.id)
+    .join_from(schema.attempt, schema.execution, _ATTEMPT.owner == _EXECUTION.key)
+    .join(schema.job, _EXECUTION.job == _JOB.key)
+    .where(
+        _ATTEMPT.kind == OwnerKind.TASK.value,
+        _ATTEMPT.owner == bindparam("owner"),
+        _ATTEMPT.idx == bindparam("idx"),
+        _ATTEMPT.number == bindparam("number"),
+        _ATTEMPT.ended_at.is_(None),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where a live attempt of a task belongs."""
+
+    workspace: str
+    job: str
+    execution: str
+
+
+def seat(connection: Connection, attempt: AttemptId) -> Seat | None:
+    """Where the attempt belongs; None once it has ended. One statement, by three primary keys."""
+    row = connection.execute(
+        _LIVE, {"owner": attempt.owner, "idx": attempt.index, "number": attempt.number}
+    ).one_or_none()
+    return None if row is None else Seat(workspace=row.workspace, job=row.job, execution=row.id)
 
 
 def find_newest(connection: Connection, execution: ExecutionKey, index: int, limit: int) -> list[Attempt]:
