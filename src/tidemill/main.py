@@ -12,7 +12,8 @@ from cyclopts import App, CycloptsError, Group, UnknownCommandError
 from tidemill.cli.exits import CLOSED_PIPE, INTERRUPTED, USAGE, CommandError, usage
 
 _WORK: Final = Group("Jobs", sort_key=1)
-_MACHINE: Final = Group("This machine", sort_key=2)
+_ACCESS: Final = Group("Access", sort_key=2)
+_MACHINE: Final = Group("This machine", sort_key=3)
 
 # the sentence is here as well, so that the list of commands needs none of them
 _COMMANDS: Final = (
@@ -25,6 +26,10 @@ _COMMANDS: Final = (
     ("results", "tidemill.cli.results:command", _WORK, "Print the results of an execution."),
     ("cancel", "tidemill.cli.cancel:command", _WORK, "Cancel an execution."),
     ("delete", "tidemill.cli.delete:app", _WORK, "Delete a job."),
+    ("login", "tidemill.cli.login:command", _ACCESS, "Log in to a server, and keep that."),
+    ("logout", "tidemill.cli.logout:command", _ACCESS, "End a login."),
+    ("token", "tidemill.cli.token:command", _ACCESS, "Print what requests are sent with."),
+    ("workspaces", "tidemill.cli.workspaces:command", _ACCESS, "Show logins, or use another one."),
     ("server", "tidemill.server:command", _MACHINE, "Serve the API and run the scheduler."),
     ("node", "tidemill.node.process:command", _MACHINE, "Run the tasks of this machine; the server starts it."),
     ("stop", "tidemill.engine.stop:command", _MACHINE, "End the server and the node of a data directory."),

@@ -39,7 +39,7 @@ def test_flags_win_over_variables_and_those_over_admin_env(directory: Path) -> N
 
 
 def test_the_admin_key_never_goes_to_another_server(directory: Path) -> None:
-    with pytest.raises(CommandError, match=r"no API key for http://10\.0\.0\.1:8700/v0"):
+    with pytest.raises(CommandError, match=r"no credential for http://10\.0\.0\.1:8700/v0"):
         find_server(Connection(url="http://10.0.0.1:8700", data_dir=directory), {}, is_root=False)
     again = find_server(Connection(url="http://127.0.0.1:8700", data_dir=directory), {}, is_root=False)
     assert again.endpoint.api_key == "admin"

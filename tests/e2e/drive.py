@@ -48,7 +48,9 @@ class Server:
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: text for name, text in os.environ.items() if not name.startswith(("BL_", "TIDEMILL_"))}
-        return clean | {"TIDEMILL_DATA_DIR": str(self.data), **self.settings}
+        # logins of who runs the tests are none of their business
+        own = {"TIDEMILL_DATA_DIR": str(self.data), "XDG_CONFIG_HOME": str(self.data.parent / "config")}
+        return clean | own | dict(self.settings)
 
     def start(self) -> None:
         with (self.data.parent / "server.log").open("ab") as log:

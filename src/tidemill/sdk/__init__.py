@@ -11,6 +11,7 @@ from tidemill.sdk.wire import (
     ENDED,
     Attempt,
     Created,
+    DeviceLogin,
     Execution,
     Explanation,
     Job,
@@ -19,6 +20,7 @@ from tidemill.sdk.wire import (
     ResultLine,
     Stats,
     Task,
+    Token,
     Workspace,
 )
 
@@ -30,6 +32,7 @@ __all__ = [
     "Client",
     "ConnectionFailedError",
     "Created",
+    "DeviceLogin",
     "Endpoint",
     "Execution",
     "Explanation",
@@ -44,5 +47,6 @@ __all__ = [
     "SdkError",
     "Stats",
     "Task",
+    "Token",
     "Workspace",
 ]

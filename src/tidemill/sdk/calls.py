@@ -177,6 +177,21 @@ def get_workspace(name: str) -> Call:
     return Call(method="GET", path=f"/workspaces/{quote(name, safe='')}")
 
 
+def post_token(form: Mapping[str, str], *, basic: str = "") -> Call:
+    """Ask for a token (contract 2.3). Not repeatable: a refresh token is good for one answer."""
+    headers = {"Authorization": f"Basic {basic}"} if basic else {}
+    return Call(method="POST", path="/oauth/token", headers=headers, body=_json(form), repeatable=False)
+
+
+def post_revocation(token: str) -> Call:
+    return Call(method="POST", path="/oauth/revoke", body=_json({"token": token}))
+
+
+def post_device_login() -> Call:
+    """Ask for a code that somebody approves in a browser (contract 2.4)."""
+    return Call(method="POST", path="/login/device", body=_json({"client_id": "blaxel", "scope": "offline_access"}))
+
+
 def _job(name: str) -> str:
     return f"/jobs/{quote(name, safe='')}"
 

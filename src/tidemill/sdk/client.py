@@ -5,7 +5,7 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,18 @@ from tidemill.sdk import answers, calls
 from tidemill.sdk.answers import Answer, Page
 from tidemill.sdk.calls import Call, LogQuery, PageQuery
 from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError
-from tidemill.sdk.wire import Created, Execution, Explanation, Job, LogPage, ResultLine, Task, Workspace
+from tidemill.sdk.wire import (
+    Created,
+    DeviceLogin,
+    Execution,
+    Explanation,
+    Job,
+    LogPage,
+    ResultLine,
+    Task,
+    Token,
+    Workspace,
+)
 
 _NO_CONNECTION: Final = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ConnectTimeout)
 """What a server that is away or just restarting looks like. A read timeout is not here: the server is at work."""
@@ -182,6 +193,27 @@ class Client:
     def get_workspace(self, name: str) -> Workspace:
         return cast("Workspace", answers.read_object(self._send(calls.get_workspace(name))))
 
+    def token(self, form: Mapping[str, str], *, basic: str = "") -> Token:
+        """Ask the token service; `basic` are client credentials in base64."""
+        return _token(self._send(calls.post_token(form, basic=basic)))
+
+    def token_if_ready(self, form: Mapping[str, str]) -> Token | None:
+        """As `token`; None while a person has yet to approve it and the server says so with 202."""
+        answer = self._send(calls.post_token(form))
+        return None if answer.status == 202 else _token(answer)
+
+    def revoke(self, token: str) -> None:
+        """End a token, and all that came from the same login."""
+        self._send(calls.post_revocation(token))
+
+    def start_device_login(self) -> DeviceLogin:
+        """A code to approve in a browser."""
+        answer = self._send(calls.post_device_login())
+        found = answers.read_object(answer)
+        if not all(found.get(name) for name in ("device_code", "user_code", "verification_uri", "expires_in")):
+            raise BadAnswerError(request=answer.request, reason="the answer has no device_code")
+        return cast("DeviceLogin", {"interval": 5, **found})
+
     def _send(self, call: Call) -> Answer:
         """The complete answer of a call, after its repetitions. Raises ApiError for a status of 400 or more."""
         for delay_s in (*self._delays_s, None):
@@ -253,6 +285,13 @@ def _created(answer: Answer) -> Created:
     if not created.get("executionId"):
         raise BadAnswerError(request=answer.request, reason="the answer has no executionId")
     return created
+
+
+def _token(answer: Answer) -> Token:
+    found = answers.read_object(answer)
+    if not found.get("access_token") or not isinstance(found.get("expires_in"), int):
+        raise BadAnswerError(request=answer.request, reason="the answer has no access_token")
+    return cast("Token", found)
 
 
 def _result_line(request: str, raw: bytes) -> ResultLine:

@@ -4,7 +4,7 @@ They stay dictionaries: a member that this version does not know is kept and sho
 since servers of other ages leave members out. Names and enums are those of docs/wire.md (contract 4.3 to 4.11, 6.1).
 """
 
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Any, Final, Required, TypeAlias, TypedDict
 
 Json: TypeAlias = Any
 """Any JSON value: where it enters, its type is not known."""
@@ -203,3 +203,23 @@ class Workspace(TypedDict, total=False):
     name: str
     displayName: str
     createdAt: str
+
+
+class Token(TypedDict, total=False):
+    """What the token service answers (contract 2.3). `expires_in` is in seconds."""
+
+    access_token: Required[str]
+    expires_in: Required[int]
+    refresh_token: str
+    token_type: str
+
+
+class DeviceLogin(TypedDict, total=False):
+    """A login that waits for somebody to approve it in a browser (contract 2.4). Times are in seconds."""
+
+    device_code: Required[str]
+    user_code: Required[str]
+    verification_uri: Required[str]
+    verification_uri_complete: str
+    expires_in: Required[int]
+    interval: Required[int]
