@@ -1,6 +1,7 @@
 """The server process: the only place where its parts are put together, and how it starts and ends."""
 
 import fcntl
+import gc
 import json
 import os
 import signal
@@ -144,6 +145,7 @@ def serve(settings: Settings) -> None:
         )
         web = _web(context)
         thread = threading.Thread(target=_run_web, args=(web, listener, signals), name="tidemill-http")
+        _set_aside_what_stays()
         running.scheduler.start()
         thread.start()
         try:
@@ -152,6 +154,15 @@ def serve(settings: Settings) -> None:
         finally:
             # whatever went wrong: no thread of ours goes on behind a lock that is free
             _stop(running, web, thread, signals)
+
+
+def _set_aside_what_stays() -> None:
+    """Modules, routes and statements live as long as the server: a full garbage collection need not walk them.
+
+    They are more than a hundred thousand objects, and one walk holds up every request for a tenth of a second or two.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _now() -> datetime:
