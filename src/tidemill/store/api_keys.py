@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, s
 
 from tidemill.model.principal import PrincipalKind, Role
 from tidemill.store import schema
+from tidemill.store.prepared import Prepared
 
 _USED_AGAIN: Final = timedelta(minutes=1)
 """``last_used_at`` is at most this old: a write a request would cost more than the request."""
@@ -16,7 +17,7 @@ _USED_AGAIN: Final = timedelta(minutes=1)
 _KEY: Final = schema.api_key.c
 _MEMBER: Final = schema.membership.c
 _SERVICE: Final = schema.service_account.c
-_BY_DIGEST: Final = (
+_BY_DIGEST: Final = Prepared(
     select(
         _KEY.owner_kind,
         _KEY.owner,
@@ -88,7 +89,7 @@ class ApiKey:
 
 def holder(connection: Connection, digest: str, workspace: str) -> Holder | None:
     """Whose key has this digest, and whether they reach ``workspace`` ("" for any). One statement, by primary keys."""
-    rows = connection.execute(_BY_DIGEST, {"digest": digest, "workspace": workspace}).all()
+    rows = _BY_DIGEST.run(connection, {"digest": digest, "workspace": workspace}).all()
     if not rows:
         return None
     first = rows[0]

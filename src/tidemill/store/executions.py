@@ -10,7 +10,6 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     and_,
     bindparam,
     exists,
@@ -34,6 +33,7 @@ from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.keys import TEXTS
 from tidemill.store.ledger import Counters, stats_of
 from tidemill.store.ledger_claim import live_executions
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 _AMBIGUOUS_SHOWN: Final = 5
@@ -77,11 +77,11 @@ _WITH_JOB: Final = select(*_COLUMNS).join(schema.job, schema.job.c.key == _EXECU
 _BY_KEY: Final = _WITH_JOB.where(_EXECUTION.key == bindparam("key"))
 
 
-def _by_text(scope: ColumnElement[bool]) -> tuple[Select[Any], Select[Any]]:
+def _by_text(scope: ColumnElement[bool]) -> tuple[Prepared, Prepared]:
     """Executions of ``scope`` with the id ``text``, and those whose id begins so: between ``text`` and ``behind``."""
     few = _WITH_JOB.where(scope).order_by(_EXECUTION.id).limit(_AMBIGUOUS_SHOWN + 1)
     id_, text = _EXECUTION.id, bindparam("text", type_=_EXECUTION.id.type)
-    return few.where(id_ == text), few.where(id_ > text, id_ < bindparam("behind"))
+    return Prepared(few.where(id_ == text)), Prepared(few.where(id_ > text, id_ < bindparam("behind")))
 
 
 _OF_JOB: Final = _by_text(_EXECUTION.job == bindparam("of_job"))
@@ -91,7 +91,7 @@ _JOB: Final = schema.job.c
 _REVISION: Final = schema.revision.c
 _ALIAS: Final = schema.execution_alias.c
 _WORKSPACE: Final = schema.workspace.c
-_JOB_TO_RUN: Final = (
+_JOB_TO_RUN: Final = Prepared(
     select(
         *(_JOB.key, _JOB.state, _JOB.enabled, _JOB.active_revision),
         *(_JOB.canary_revision, _JOB.canary_percent, _JOB.sticky_ttl_s, _JOB.traffic),
@@ -100,24 +100,34 @@ _JOB_TO_RUN: Final = (
     .outerjoin_from(schema.job, schema.revision, and_(_REVISION.job == _JOB.key, _REVISION.id == _JOB.active_revision))
     .where(_JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"), _JOB.terminated_at.is_(None))
 )
-_KNOWN: Final = select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
-    _EXECUTION.key.in_(select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS)))
+_KNOWN: Final = Prepared(
+    select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
+        _EXECUTION.key.in_(select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS)))
+    )
 )
 # the quota of a workspace, how many executions it counts, and whether any waits behind it
-_PLACE: Final = select(
-    _WORKSPACE.max_parallel_executions.label("most"),
-    live_executions(_WORKSPACE.name).label("busy"),
-    exists()
-    .where(
-        _EXECUTION.workspace == _WORKSPACE.name,
-        _EXECUTION.completed_at.is_(None),
-        _EXECUTION.state == ExecutionState.QUEUED.value,
-    )
-    .label("queue"),
-).where(_WORKSPACE.name == bindparam("name"))
-_INSERT: Final = insert(schema.execution)
-_INSERT_ALIAS: Final = insert(schema.execution_alias)
-_COUNT_ONE_MORE: Final = (
+_PLACE: Final = Prepared(
+    select(
+        _WORKSPACE.max_parallel_executions.label("most"),
+        live_executions(_WORKSPACE.name).label("busy"),
+        exists()
+        .where(
+            _EXECUTION.workspace == _WORKSPACE.name,
+            _EXECUTION.completed_at.is_(None),
+            _EXECUTION.state == ExecutionState.QUEUED.value,
+        )
+        .label("queue"),
+    ).where(_WORKSPACE.name == bindparam("name"))
+)
+_NEW_COLUMNS: Final = (
+    *("key", "id", "workspace", "job", "revision", "image_digest", "state", "input_set", "request_id"),
+    *("request_digest", "env_names", "env_sealed", "extra", "parallelism", "memory_mb", "memory_override_mb"),
+    *("region", "timeout_s", "max_retries", "retry_policy", "origin", "chain", "total"),
+    *("created_at", "served_at", "updated_at"),
+)
+_INSERT: Final = Prepared(insert(schema.execution), _NEW_COLUMNS)
+_INSERT_ALIAS: Final = Prepared(insert(schema.execution_alias), ("job", "alias", "execution"))
+_COUNT_ONE_MORE: Final = Prepared(
     update(schema.job).where(_JOB.key == bindparam("of_job")).values(executions_total=_JOB.executions_total + 1)
 )
 
@@ -203,7 +213,7 @@ def look_ahead(connection: Connection, new: NewExecution) -> Created | None:
 
 
 def _repeated(connection: Connection, job: int, new: NewExecution) -> Created | None:
-    found = connection.execute(_KNOWN, {"of_job": job, "texts": json.dumps(new.aliases)}).all()
+    found = _KNOWN.run(connection, {"of_job": job, "texts": json.dumps(new.aliases)}).all()
     if not found:
         return None
     if len(found) != 1 or found[0].request_digest != new.digest:
@@ -242,10 +252,10 @@ def create(
 
 def record(connection: Connection, new: NewExecution, values: Mapping[str, object]) -> Created:
     """Insert the row of a new execution with the names of its request, and count it. Three statements."""
-    connection.execute(_INSERT, values)
+    _INSERT.run(connection, values)
     aliases = [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases]
-    connection.execute(_INSERT_ALIAS, aliases)
-    connection.execute(_COUNT_ONE_MORE, {"of_job": values["job"]})
+    _INSERT_ALIAS.run_many(connection, aliases)
+    _COUNT_ONE_MORE.run(connection, {"of_job": values["job"]})
     return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
 
 
@@ -262,7 +272,7 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
 
 
 def _job_to_run(connection: Connection, workspace: str, name: str) -> AnyRow:
-    row = connection.execute(_JOB_TO_RUN, {"workspace": workspace, "name": name}).one_or_none()
+    row = _JOB_TO_RUN.run(connection, {"workspace": workspace, "name": name}).one_or_none()
     if row is None:
         raise NotFound(f"no job {name!r} in workspace {workspace!r}")
     return row
@@ -292,10 +302,10 @@ def find(connection: Connection, workspace: str, text: str, job: str | None = No
     else:
         exact, prefix = _OF_JOB
         wanted["of_job"] = history(connection, workspace, job).job
-    rows = connection.execute(exact, wanted).all()
+    rows = exact.run(connection, wanted).all()
     if not rows and len(text) >= ID_PREFIX_MIN:
         # the highest code point sorts after every character that an id may hold
-        rows = connection.execute(prefix, {**wanted, "behind": text + "\U0010ffff"}).all()
+        rows = prefix.run(connection, {**wanted, "behind": text + "\U0010ffff"}).all()
     if not rows:
         hint = "" if len(text) >= ID_PREFIX_MIN else f"; a prefix needs {ID_PREFIX_MIN} characters or more"
         raise NotFound(f"no execution {text[:64]!r} in workspace {workspace!r}{hint}")
@@ -373,6 +383,7 @@ def new_values(
         "timeout_s": runtime.timeout_s,
         "max_retries": runtime.max_retries,
         "retry_policy": specs.encode_retry(runtime.retry),
+        "origin": None,
         "chain": new.key,
         "total": stored.total,
         "created_at": now,
@@ -386,8 +397,9 @@ def first_state(connection: Connection, new: NewExecution) -> ExecutionState:
 
     One statement, by execution_live; the quota bounds how many it counts.
     """
-    limit, busy, queue = connection.execute(_PLACE, {"name": new.workspace}).one()
-    if busy < limit and not queue:
+    place = _PLACE.run(connection, {"name": new.workspace}).one()
+    limit, busy = place.most, place.busy
+    if busy < limit and not place.queue:
         return ExecutionState.PENDING
     if new.allow_queue:
         return ExecutionState.QUEUED

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, sele
 from tidemill.model.ids import InputSetKey
 from tidemill.store import schema
 from tidemill.store.cut import Kind, cut
+from tidemill.store.prepared import Prepared
 
 CHUNK_TASKS: Final = 1_000
 CHUNK_BYTES: Final = 1 << 20
@@ -23,8 +24,8 @@ CHUNKS: Final = Kind(
 )
 
 _USED: Final = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
-_INSERT_SET: Final = insert(schema.input_set)
-_INSERT_CHUNK: Final = insert(schema.input_chunk)
+_INSERT_SET: Final = Prepared(insert(schema.input_set), ("key", "workspace", "total", "size_bytes", "created_at"))
+_INSERT_CHUNK: Final = Prepared(insert(schema.input_chunk), ("input_set", "first_index", "count", "data"))
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -84,15 +85,15 @@ def add(connection: Connection, inputs: NewInputs, chunks: Sequence[Chunk], *, n
         "size_bytes": inputs.size_bytes,
         "created_at": now,
     }
-    connection.execute(_INSERT_SET, row)
+    _INSERT_SET.run(connection, row)
     add_chunks(connection, inputs.key, chunks)
 
 
 def add_chunks(connection: Connection, key: InputSetKey, chunks: Sequence[Chunk]) -> None:
     """Write more chunks of a set that nothing refers to yet. One statement; the caller keeps it under 4 MiB."""
     if chunks:
-        connection.execute(
-            _INSERT_CHUNK,
+        _INSERT_CHUNK.run_many(
+            connection,
             [
                 {"input_set": key, "first_index": chunk.first_index, "count": chunk.count, "data": chunk.data}
                 for chunk in chunks

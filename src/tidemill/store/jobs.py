@@ -28,6 +28,7 @@ from tidemill.model.job import Job, JobEvent, JobSpec
 from tidemill.model.states import ExecutionState, JobState
 from tidemill.store import canaries, schema, specs
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 KEPT_EVENTS: Final = 100
@@ -80,14 +81,14 @@ _OF_NAME: Final = (_JOB.workspace == bindparam("workspace"), _JOB.name == bindpa
 _LIVE_OF_NAME: Final = (*_OF_NAME, _JOB.terminated_at.is_(None))
 _BY_NAME: Final = select(*_COLUMNS).where(*_LIVE_OF_NAME)
 _BY_KEY: Final = select(*_COLUMNS).where(_JOB.key == bindparam("key"))
-_SHOWN_BY_NAME: Final = _SHOWN.where(*_LIVE_OF_NAME)
+_SHOWN_BY_NAME: Final = Prepared(_SHOWN.where(*_LIVE_OF_NAME))
 _SHOWN_BY_KEYS: Final = _SHOWN.where(_JOB.key.in_(select(FIRST)))
-_COUNT_OF_LIVE: Final = select(_JOB.key, _JOB.executions_total).where(*_LIVE_OF_NAME)
+_COUNT_OF_LIVE: Final = Prepared(select(_JOB.key, _JOB.executions_total).where(*_LIVE_OF_NAME))
 _COUNT_OF_LAST: Final = (
     select(_JOB.key, _JOB.executions_total).where(*_OF_NAME).order_by(_JOB.terminated_at.desc()).limit(1)
 )
 # those of each job whose number is above the second of its pair
-_LAST_EVENTS: Final = (
+_LAST_EVENTS: Final = Prepared(
     select(_EVENT.job, _EVENT.at, _EVENT.type, _EVENT.status, _EVENT.message, _EVENT.revision, _EVENT.canary_revision)
     .select_from(PAIRS)
     .join(schema.job_event, (_EVENT.job == FIRST) & (_EVENT.number > SECOND))
@@ -136,7 +137,7 @@ def row_by_key(connection: Connection, key: JobKey) -> AnyRow:
 
 def find(connection: Connection, workspace: str, name: str, *, now: datetime) -> Job | None:
     """The job of this name as its user sees it, with all events kept. Two statements, by job_name and primary keys."""
-    row = connection.execute(_SHOWN_BY_NAME, {"workspace": workspace, "name": name}).one_or_none()
+    row = _SHOWN_BY_NAME.run(connection, {"workspace": workspace, "name": name}).one_or_none()
     return None if row is None else _jobs_of(connection, [row], KEPT_EVENTS, now)[0]
 
 
@@ -152,7 +153,7 @@ def find_count(connection: Connection, workspace: str, name: str) -> AnyRow | No
     Two statements at most, by job_name and by workspace.
     """
     of_name = {"workspace": workspace, "name": name}
-    live = connection.execute(_COUNT_OF_LIVE, of_name).one_or_none()
+    live = _COUNT_OF_LIVE.run(connection, of_name).one_or_none()
     return live or connection.execute(_COUNT_OF_LAST, of_name).one_or_none()
 
 
@@ -337,7 +338,7 @@ def _events(connection: Connection, jobs: Iterable[AnyRow], most: int) -> dict[i
     """The last ``most`` events of each job, oldest first. One statement, by primary key."""
     after = pairs((job.key, job.events_total - most) for job in jobs)
     found: dict[int, list[JobEvent]] = {}
-    for row in connection.execute(_LAST_EVENTS, {"pairs": after}):
+    for row in _LAST_EVENTS.run(connection, {"pairs": after}):
         event = JobEvent(
             at=row.at,
             type=row.type,

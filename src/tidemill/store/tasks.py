@@ -11,6 +11,7 @@ from tidemill.model.ids import ExecutionKey
 from tidemill.model.states import TaskState, rowless_state
 from tidemill.store import ranges, schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 _TASK: Final = schema.task.c
@@ -30,13 +31,13 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _TASK.updated_at,
 )
 
-_FIRST_OF_EACH: Final = (
+_FIRST_OF_EACH: Final = Prepared(
     select(*_COLUMNS, _TASK.execution)
     .select_from(PAIRS)
     .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx <= SECOND))
     .order_by(_TASK.execution, _TASK.idx)
 )
-_AMONG: Final = (
+_AMONG: Final = Prepared(
     select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
 )
 _BETWEEN: Final = (
@@ -58,7 +59,7 @@ def first_tasks(connection: Connection, executions: Sequence[Execution], count: 
         execution.key: mapped.get(execution.key, range(min(count, execution.stats.total))) for execution in executions
     }
     last = pairs((key, indices[-1]) for key, indices in wanted.items() if indices)
-    rows = connection.execute(_FIRST_OF_EACH, {"pairs": last})
+    rows = _FIRST_OF_EACH.run(connection, {"pairs": last})
     by_execution: dict[int, list[AnyRow]] = {}
     for row in rows:
         by_execution.setdefault(row[-1], []).append(row)
@@ -86,7 +87,7 @@ def tasks_at(connection: Connection, execution: Execution, low: int, high: int) 
 
 def tasks_among(connection: Connection, execution: Execution, indices: Sequence[int]) -> list[Task]:
     """The tasks at ``indices``, wherever they are, in this order. One statement, by primary key."""
-    rows = connection.execute(_AMONG, {"pairs": pairs((execution.key, index) for index in indices)})
+    rows = _AMONG.run(connection, {"pairs": pairs((execution.key, index) for index in indices)})
     return _tasks(execution, indices, rows)
 
 
