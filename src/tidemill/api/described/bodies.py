@@ -167,7 +167,8 @@ def bodies() -> dict[str, Schema]:
     found: dict[str, Schema] = {}
     for model in MODELS:
         schema = model.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
-        found |= schema.pop("$defs", {})
+        # enumerations are written out where they are used
+        found |= {name: each for name, each in schema.pop("$defs", {}).items() if "properties" in each}
         found[model.__name__] = schema
     limited = {name: _limited(schema, _LIMITS.get(name, {})) for name, schema in found.items()}
     return limited | _triggers(limited) | _new(limited) | {"SelectBody": _selecting(limited["SelectBody"])}
