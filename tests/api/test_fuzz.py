@@ -334,6 +334,12 @@ def test_a_length_that_lies_breaks_nothing(kept: Api, length: str) -> None:
         assert_refused(answer)
 
 
+def test_a_name_with_a_nul_is_refused_each_time(kept: Api) -> None:
+    for _ in range(2):
+        assert_refused(kept.post(RUNS, {"id": "a\0b"}))
+        assert_refused(kept.post(RUNS, {}, headers={"Idempotency-Key": b"a\0b"}))
+
+
 def test_a_long_key_is_refused_and_one_of_odd_letters_is_a_key(kept: Api) -> None:
     assert_refused(kept.post(RUNS, {}, headers={"Idempotency-Key": "k" * 10_000}))
     odd_key: dict[str, Any] = {"Idempotency-Key": b"\xe9\xff"}

@@ -200,6 +200,9 @@ def check_names(execution_id: str, request_id: str, idempotency_key: str) -> Non
     for name, value in (("id", request_id), ("Idempotency-Key", idempotency_key)):
         if len(value) > MAX_NAME:
             raise Invalid(f"{name} is {quoted(value)}, of {len(value)} characters; it may have up to {MAX_NAME}")
+        if "\0" in value:
+            # SQLite's JSON, in which names are looked up, ends a text there: a name would not be found again
+            raise Invalid(f"{name} is {quoted(value)}; it may have no NUL character")
 
 
 def check_env(env: Mapping[str, str]) -> None:
