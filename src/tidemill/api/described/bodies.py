@@ -74,7 +74,7 @@ _VARIABLES: Final = _or_null(
     }
 )
 _EXECUTION_ID: Final = _or_empty(_like("[A-Za-z0-9._-]{8,64}"))
-_KEY: Final = _or_null({"type": "string", "maxLength": MAX_NAME})
+_KEY: Final = _or_null({"type": "string", "maxLength": MAX_NAME, "pattern": r"^[^\u0000]*$"})
 _WAIT_S: Final = _or_null({"type": "number", "minimum": 0, "maximum": MAX_WAIT_S}, said="seconds")
 _SPAN: Final = {"anyOf": [_whole(0, 999_999_999), _like(r" *[0-9]{1,9}(-[0-9]{1,9})? *")]}
 _NOT_EMPTY: Final[Schema] = {"not": {"enum": [None, []]}}

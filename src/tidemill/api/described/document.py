@@ -20,7 +20,7 @@ from tidemill.model.states import JobState, TaskState
 from tidemill.service.executions import MAX_NAME
 
 _SORTS: Final = {"type": "string", "enum": ["createdAt:desc", "createdAt:asc", "name:asc", "name:desc"]}
-_KEY: Final = {"type": "string", "maxLength": MAX_NAME}
+_KEY: Final = {"type": "string", "maxLength": MAX_NAME, "pattern": r"^[^\u0000]*$"}
 _IN_PATH: Final = {"type": "string", "minLength": 1}
 _LIMIT: Final = {"type": "integer", "minimum": 1}
 _LIST: Final = {"cursor": TEXT, "limit": _LIMIT, "sort": _SORTS, "q": {"type": "string", "maxLength": 200}}
