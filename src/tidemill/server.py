@@ -21,8 +21,10 @@ import structlog
 import uvicorn
 
 from tidemill import logs
-from tidemill.api import app
+from tidemill.api import app, connections
 from tidemill.api.calls import Context
+from tidemill.api.connections import Patience
+from tidemill.api.limits import Rates
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
@@ -143,7 +145,7 @@ def serve(settings: Settings) -> None:
             public_url=settings.public_url,
             plan=settings.plan,
         )
-        web = _web(context)
+        web = _web(context, settings)
         thread = threading.Thread(target=_run_web, args=(web, listener, signals), name="tidemill-http")
         _set_aside_what_stays()
         running.scheduler.start()
@@ -326,11 +328,30 @@ def _outlook(running: _Running, signals: _Signals) -> Callable[[], Outlook]:
     return outlook
 
 
-def _web(context: Context) -> uvicorn.Server:
+def _edge(settings: Settings) -> app.Edge:
+    rates = Rates(
+        unauthenticated_per_s=settings.unauthenticated_per_s,
+        authenticated_per_s=settings.authenticated_per_s,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    return app.Edge(rates=rates, origins=settings.cors_origins)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        head_s=settings.header_timeout_s,
+        head_bytes=settings.max_header_bytes,
+        headers=settings.max_headers,
+        body_bytes_per_s=settings.min_body_bytes_per_s,
+        answer_s=settings.answer_timeout_s,
+    )
+
+
+def _web(context: Context, settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
-        app.build(context),
+        app.build(context, _edge(settings)),
         loop="uvloop",
-        http="httptools",
+        http=connections.protocol(_patience(settings)),
         lifespan="off",
         log_config=None,
         access_log=False,

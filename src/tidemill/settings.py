@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -30,6 +31,8 @@ RESERVED_WORKSPACES: Final = frozenset(
 _OTHERS: Final = frozenset({"TIDEMILL_TASK_FILE", "TIDEMILL_RESULT_FILE", "TIDEMILL_WORK_DIR"})
 _OTHER_PREFIXES: Final = ("TIDEMILL_ATTEMPT", "TIDEMILL_NODE_")
 _WORKSPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+# as a browser writes it: no path, no slash at the end, no default port, and no *
+_ORIGIN: Final = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:]+\](?::[0-9]{1,5})?")
 _MIB: Final = 1 << 20
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -114,6 +117,34 @@ class Settings(BaseSettings):
     max_unpacked_entries: Annotated[int, Field(ge=1)] = Field(
         default=200_000, description="Most files and folders of a source archive."
     )
+    unauthenticated_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=20.0,
+        description="Requests a second from one address without a good credential; more are 429. 0: no limit.",
+    )
+    authenticated_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Requests a second with one credential; more are 429. 0: no limit."
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description="Addresses or networks, as a JSON list, of proxies whose X-Forwarded-For names the client.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Origins, as a JSON list, whose pages may call the API from a browser."
+    )
+    max_header_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=64 << 10, description="Most bytes of a request's path and headers; more are 431."
+    )
+    max_headers: Annotated[int, Field(ge=10)] = Field(default=100, description="Most headers of a request.")
+    header_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Seconds that the headers of a request may take to arrive; then it is 408."
+    )
+    min_body_bytes_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=8192.0,
+        description="Bytes a second at which a body must arrive on the average, after the first header_timeout_s.",
+    )
+    answer_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="Seconds after which an answer that its client does not take is given up."
+    )
 
     @field_validator("bootstrap_workspace")
     @classmethod
@@ -131,6 +162,16 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError(f"{value!r} must begin with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_whole(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"{origin!r} is no origin; it must be like https://console.example.com, in small letters"
+                )
+        return value
 
     @field_validator("data_dir")
     @classmethod

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from tidemill.api import app as app_module
 from tidemill.api.calls import Context
+from tidemill.api.limits import Rates
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
@@ -39,6 +40,7 @@ NODE = NodeId("local")
 PAGED = "2026-04-28"
 ADMIN = "tm_admin_key_of_the_tests"
 MEMBER = "tm_member_key_of_the_tests"
+UNLIMITED = app_module.Edge(rates=Rates(unauthenticated_per_s=0))
 STRANGER = "tm_admin_of_another_workspace"
 
 
@@ -54,6 +56,7 @@ class Api:
     )
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     served: tuple[Context, httpx2.ASGITransport] | None = None
+    edge: app_module.Edge = UNLIMITED  # tests/api/test_limits.py is about the limits
 
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         """One request with the admin's key, the current version, and what ``headers`` adds or (None) removes."""
@@ -77,7 +80,7 @@ class Api:
     def transport(self) -> httpx2.ASGITransport:
         """Of the application as the present context makes it."""
         if self.served is None or self.served[0] is not self.context:
-            self.served = (self.context, httpx2.ASGITransport(app=app_module.build(self.context)))
+            self.served = (self.context, httpx2.ASGITransport(app=app_module.build(self.context, self.edge)))
         return self.served[1]
 
     def close(self) -> None:

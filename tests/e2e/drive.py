@@ -50,7 +50,9 @@ class Server:
         clean = {name: text for name, text in os.environ.items() if not name.startswith(("BL_", "TIDEMILL_"))}
         # logins of who runs the tests are none of their business
         own = {"TIDEMILL_DATA_DIR": str(self.data), "XDG_CONFIG_HOME": str(self.data.parent / "config")}
-        return clean | own | dict(self.settings)
+        # all that a test sends without a credential comes from one address
+        limits = {"TIDEMILL_UNAUTHENTICATED_PER_S": "0"}
+        return clean | own | limits | dict(self.settings)
 
     def start(self) -> None:
         with (self.data.parent / "server.log").open("ab") as log:

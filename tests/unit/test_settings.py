@@ -58,11 +58,28 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("public_url", "tide.example"),
         ("max_tasks", 0),
         ("engine", "abacus"),
+        ("trusted_proxies", ["proxy.example"]),
+        ("trusted_proxies", ["10.0.0.1/8"]),
+        ("cors_origins", ["*"]),
+        ("cors_origins", ["https://console.example/"]),
+        ("cors_origins", ["console.example"]),
+        ("unauthenticated_per_s", -1),
+        ("header_timeout_s", 0),
     ],
 )
 def test_a_value_that_cannot_be_names_its_setting(name: str, value: object) -> None:
     with pytest.raises(SettingsError, match=name):
         Settings.load({name: value})
+
+
+def test_lists_of_the_edge_are_json_in_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_TRUSTED_PROXIES", '["10.0.0.0/8", "192.0.2.1", "fd00::/8"]')
+    monkeypatch.setenv(
+        "TIDEMILL_CORS_ORIGINS", '["https://console.example", "http://localhost:3000", "http://[::1]:80"]'
+    )
+    found = Settings.load({})
+    assert [str(each) for each in found.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]
+    assert found.cors_origins[2] == "http://[::1]:80"
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_WORKSPACES))

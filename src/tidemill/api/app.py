@@ -1,6 +1,8 @@
-"""The application: its routes, and which of them need no credential."""
+"""The application: its routes, which of them need no credential, and what stands before them all."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -15,11 +17,13 @@ from tidemill.api import (
     explain,
     health,
     jobs,
+    limits,
     logs,
     problems,
     reference,
     results,
     service_accounts,
+    shields,
     uploads,
     users,
     workspaces,
@@ -52,12 +56,26 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
 )
 
 
-def build(context: Context) -> FastAPI:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What stands before the routes. ``clock`` counts seconds from anywhere; ``origins`` are pages that may call."""
+
+    rates: limits.Rates = field(default_factory=limits.Rates)
+    origins: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.monotonic
+
+
+def build(context: Context, edge: Edge = Edge()) -> FastAPI:
     """The ASGI application over ``context``. It never redirects."""
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(problems.Boundary)],
+        middleware=[
+            Middleware(shields.Shields),
+            *shields.cross_origin(edge.origins),
+            Middleware(problems.Boundary),
+            Middleware(limits.Gate, rates=edge.rates, clock=edge.clock),
+        ],
         exception_handlers={
             TidemillError: problems.tidemill_problem,
             HTTPException: problems.http_problem,
@@ -68,6 +86,7 @@ def build(context: Context) -> FastAPI:
     app.state.routes = [route for router in (*_OPEN, *_GUARDED) for route in router.routes]
     for router in _OPEN:
         app.include_router(router)
+    guards = [Depends(limits.asks), Depends(authenticate), Depends(limits.found_good)]  # in this order
     for router in _GUARDED:
-        app.include_router(router, dependencies=[Depends(authenticate)])
+        app.include_router(router, dependencies=guards)
     return app

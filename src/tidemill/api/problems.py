@@ -20,6 +20,7 @@ from tidemill.model.errors import (
     Conflict,
     EngineUnavailable,
     Forbidden,
+    HeadTooLarge,
     IllegalMove,
     Invalid,
     NotFound,
@@ -27,9 +28,11 @@ from tidemill.model.errors import (
     OutOfSpace,
     Overloaded,
     OverQuota,
+    RateLimited,
     StaleTerm,
     TidemillError,
     TooLarge,
+    TooSlow,
     Unauthorized,
     UnknownVersion,
 )
@@ -45,6 +48,9 @@ STATUS: Final[Mapping[type[TidemillError], int]] = {
     NotRunnable: 409,
     TooLarge: 413,
     OverQuota: 429,
+    RateLimited: 429,
+    TooSlow: 408,
+    HeadTooLarge: 431,
     IllegalMove: 500,
     Overloaded: 503,
     OutOfSpace: 503,
@@ -59,6 +65,14 @@ _LOG: Final = structlog.get_logger("tidemill.api")
 def problem(error: TidemillError) -> Response:
     """The answer to a request that raised ``error``."""
     return _answer(STATUS[type(error)], error.words, error.error_code, error.message)
+
+
+def slow_down(error: RateLimited, wait_s: int) -> Response:
+    """The answer to one request too many: unlike a quota it passes by itself, in ``wait_s`` seconds."""
+    answer = problem(error)
+    answer.headers["x-should-retry"] = "true"
+    answer.headers["Retry-After"] = str(wait_s)
+    return answer
 
 
 async def http_problem(request: Request, error: Exception) -> Response:

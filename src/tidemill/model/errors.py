@@ -13,6 +13,9 @@
     │   ├── AlreadyExists    the name or id is taken                ALREADY_EXISTS
     │   └── NotRunnable      the job takes no executions now        NOT_RUNNABLE
     ├── OverQuota            a cap of the workspace is reached      OVER_QUOTA
+    ├── RateLimited          too many requests in a short time      RATE_LIMITED
+    ├── TooSlow              a request did not arrive in time       REQUEST_TIMEOUT
+    ├── HeadTooLarge         too many headers, or too long ones     HEADERS_TOO_LARGE
     ├── Overloaded           too much waits to be written           OVERLOADED
     ├── OutOfSpace           nothing can be written now             OUT_OF_SPACE
     ├── EngineUnavailable    an engine does not answer              ENGINE_UNAVAILABLE
@@ -83,6 +86,21 @@ class NotRunnable(Conflict):
 class OverQuota(TidemillError):
     error_code = "OVER_QUOTA"
     words = "Maximum parallel executions limit reached"
+
+
+class RateLimited(TidemillError):
+    error_code = "RATE_LIMITED"
+    words = "Too many requests"
+
+
+class TooSlow(TidemillError):
+    error_code = "REQUEST_TIMEOUT"
+    words = "Request timeout"
+
+
+class HeadTooLarge(TidemillError):
+    error_code = "HEADERS_TOO_LARGE"
+    words = "Request header fields too large"
 
 
 class Overloaded(TidemillError):

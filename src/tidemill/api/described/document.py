@@ -12,6 +12,7 @@ from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.links import links
 from tidemill.api.described.operation import Operation
 from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
+from tidemill.api.limits import NEVER_COUNTED
 from tidemill.api.wire_executions import ExecutionBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
@@ -151,6 +152,8 @@ _IDS: Final = {
 }
 _NOUNS: Final = frozenset({"jobs", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
+_EVERYWHERE: Final = (408, 431)
+"""A request that comes too slowly, or with too much of a head."""
 _PARAMETERS: Final = {
     "BlaxelVersion": {
         "name": "Blaxel-Version",
@@ -201,7 +204,8 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     queries = [query(name, schema, operation.required) for name, schema in (operation.query or {}).items()]
     headers = [{"name": name, "in": "header", "schema": _KEY} for name in operation.headers]
     common = [] if operation.public else [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS]
-    errors = sorted({*operation.errors, *(() if operation.public else _GUARDED)})
+    limited = () if path in NEVER_COUNTED else (429,)
+    errors = sorted({*operation.errors, *(() if operation.public else _GUARDED), *limited, *_EVERYWHERE})
     described: dict[str, Any] = {
         "operationId": _IDS[method, path],
         "summary": operation.summary,
