@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,10 +22,13 @@ from rich.table import Table
 from uv import find_uv_bin
 
 from tidemill.node.launcher import launcher_path
+from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
 from tidemill.settings import Settings
-from tidemill.store import check
+from tidemill.store import audit, check
+from tidemill.store.audit import Checked
 from tidemill.store.database import read_only
 
+DATABASE_NAME: Final = "tidemill.db"
 PROBE_TIMEOUT_S: Final = 10
 LOW_DISK_BYTES: Final = 2 << 30
 
@@ -130,7 +134,15 @@ def _is_held(lock: Path) -> bool:
 
 def ledger(data_dir: Path) -> list[str]:
     """The invariants that do not hold, a sentence each. Reads only; a server may be running."""
-    return read_only(data_dir / "tidemill.db", check.violations)
+    return read_only(data_dir / DATABASE_NAME, check.violations)
+
+
+def audit_chain(settings: Settings) -> Checked:
+    """Whether the audit is whole. Reads only; a server may be running. Raises KeyRingError, OSError without its key."""
+    given = settings.key_ring
+    text = given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text()
+    mac = partial(KeyRing.parse(text).mac, "audit")
+    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=mac))
 
 
 def findings(data_dir: Path) -> Iterator[Finding]:
@@ -156,6 +168,7 @@ def command(
     *,
     data_dir: Path | None = None,
     ledger_only: Annotated[bool, Parameter(name="--ledger", negative="")] = False,
+    audit_only: Annotated[bool, Parameter(name="--audit", negative="")] = False,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """What works here, and what to do about what does not.
@@ -166,6 +179,8 @@ def command(
         The server's data directory.
     ledger_only
         Check the invariants of the ledger instead.
+    audit_only
+        Check instead that no row of the audit was removed, changed, moved or put in.
     json_output
         The findings as JSON.
     """
@@ -173,6 +188,8 @@ def command(
     console = Console(highlight=False, soft_wrap=True)
     if ledger_only:
         return _report_ledger(where, console)
+    if audit_only:
+        return _report_audit(Settings.load({"data_dir": data_dir}), console)
     found = list(findings(where))
     if json_output:
         console.print_json(json.dumps([asdict(each) for each in found]))
@@ -185,7 +202,7 @@ def command(
 
 
 def _report_ledger(data_dir: Path, console: Console) -> int:
-    if not (data_dir / "tidemill.db").is_file():
+    if not (data_dir / DATABASE_NAME).is_file():
         console.print(f"there is no ledger in {data_dir}")
         return 1
     broken = ledger(data_dir)
@@ -193,3 +210,20 @@ def _report_ledger(data_dir: Path, console: Console) -> int:
         console.print(sentence)
     console.print(f"{len(broken)} violations" if broken else "no violation: every invariant of the ledger holds")
     return 1 if broken else 0
+
+
+def _report_audit(settings: Settings, console: Console) -> int:
+    if not (settings.data_dir / DATABASE_NAME).is_file():
+        console.print(f"there is no audit in {settings.data_dir}")
+        return 1
+    try:
+        checked = audit_chain(settings)
+    except (KeyRingError, OSError) as error:
+        console.print(f"the audit cannot be checked without its key ring: {error}")
+        return 1
+    for sentence in checked.violations:
+        console.print(sentence)
+    if not checked.violations:
+        # who keeps this line elsewhere can tell a copy of an older day from the database of today
+        console.print(f"the audit is whole: {checked.rows} rows, the newest {checked.newest or 'none'}")
+    return 1 if checked.violations else 0

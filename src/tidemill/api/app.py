@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from tidemill.api import (
+    audit,
     description,
     elsewhere,
     executions,
@@ -28,6 +29,7 @@ from tidemill.api import (
     users,
     workspaces,
 )
+from tidemill.api.audited import AuditLayer
 from tidemill.api.auth import authenticate
 from tidemill.api.calls import Context
 from tidemill.model.errors import TidemillError
@@ -50,6 +52,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     results.router,
     logs.router,
     workspaces.router,
+    audit.router,
     service_accounts.router,
     users.router,
     elsewhere.router,
@@ -75,6 +78,7 @@ def build(context: Context, edge: Edge = Edge()) -> FastAPI:
             *shields.cross_origin(edge.origins),
             Middleware(problems.Boundary),
             Middleware(limits.Gate, rates=edge.rates, clock=edge.clock),
+            Middleware(AuditLayer, context=context),
         ],
         exception_handlers={
             TidemillError: problems.tidemill_problem,

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from tidemill.api.audited import begin
 from tidemill.api.calls import PAGED_VERSION, VERSIONS, Call, context_of
 from tidemill.api.scopes import ANYWHERE, SCOPES
 from tidemill.model.errors import Forbidden, NotFound, Unauthorized, UnknownVersion
@@ -13,6 +14,7 @@ from tidemill.model.quoted import quoted
 from tidemill.service import identity
 
 _SCHEME: Final = "bearer"
+_MAX_WORKSPACE: Final = 64
 
 
 async def authenticate(request: Request) -> Call:
@@ -31,11 +33,15 @@ async def authenticate(request: Request) -> Call:
     try:
         # one row by its primary key, which waits for no writer: a thread would cost more (docs/decisions/0095)
         presented = identity.authenticate(context.parts, credential, workspace, now=now)
-    except Forbidden:
+    except Forbidden as error:
+        if error.by is not None:
+            kind, actor, presents = error.by
+            begin(request, actor, kind, (workspace or "")[:_MAX_WORKSPACE], presents, now).refused = True
         if "workspace_name" in request.path_params:
             raise NotFound(f"no workspace {quoted(workspace)} that this credential reaches") from None
         raise
     principal, scope = presented.principal, SCOPES[route]
+    record = begin(request, principal.id, principal.kind.value, principal.workspace, presented.credential, now)
     if not principal.may(scope):
         raise Forbidden(
             f"this needs the scope {scope}, which the role {principal.role.value!r} or the credential does not have"
@@ -43,7 +49,8 @@ async def authenticate(request: Request) -> Call:
     _check_own(request, principal)
     if presented.note:
         await context.run(partial(identity.note_use, context.parts, presented.note, now=now))
-    return Call(context=context, request=request, principal=principal, paged=_is_paged(request), now=now)
+    paged = _is_paged(request)
+    return Call(context=context, request=request, principal=principal, paged=paged, now=now, record=record)
 
 
 Asked = Annotated[Call, Depends(authenticate)]

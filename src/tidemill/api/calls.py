@@ -1,7 +1,7 @@
 """One request and what it needs: who asks, when, in which version, and threads for what blocks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -15,6 +15,7 @@ from tidemill.model.errors import Invalid, TooLarge
 from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
+from tidemill.service.audit import Record
 from tidemill.service.parts import Parts
 
 T = TypeVar("T")
@@ -56,13 +57,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """An authenticated request. ``paged`` is whether its version knows pages of lists."""
+    """An authenticated request and its row of the audit. ``paged`` is whether its version knows pages of lists."""
 
     context: Context
     request: Request
     principal: Principal
     paged: bool
     now: datetime
+    record: Record
 
     @property
     def parts(self) -> Parts:
@@ -84,6 +86,13 @@ class Call:
 
     async def run(self, work: Callable[[], T]) -> T:
         return await self.context.run(work)
+
+    def reads_secrets(self) -> None:
+        """Its answer shows secrets to whoever may see them: it is audited, though it changes nothing."""
+        record = self.record
+        if record.entry is not None:
+            record.entry = replace(record.entry, action=f"{record.entry.action}_secrets")
+        record.due = True
 
     async def body(self) -> bytes:
         """The body, if it keeps the limit of ordinary requests. Raises TooLarge."""

@@ -75,7 +75,9 @@ async def rerun_execution(call: Asked, name: str, execution: str) -> Response:
     key = call.request.headers.get("idempotency-key", "")
     request = rerun_request(await call.body(), idempotency_key=key, strict=call.strict)
     create = partial(reruns.create, call.parts, call.principal, name, execution, request, now=call.now)
-    return json_answer(created_view(await call.run(create)))
+    created = await call.run(create)
+    call.record.finds(created)
+    return json_answer(created_view(created))
 
 
 @router.get("/v0/jobs/{name}/executions/{execution}/tasks")
@@ -111,6 +113,7 @@ async def _create(call: Call, name: str) -> Response:
     else:
         async with call.context.big_bodies:
             created = await _read_and_create(call, name)
+    call.record.finds(created)
     return json_answer(created_view(created))
 
 

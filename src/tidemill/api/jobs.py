@@ -52,6 +52,8 @@ async def create_job(call: Asked, upload: bool = False) -> Response:
 
 @router.get("/{name}")
 async def get_job(call: Asked, name: str, show_secrets: bool = False) -> Response:
+    if show_secrets:
+        call.reads_secrets()
     read = partial(jobs.get, call.parts, call.principal, name, show_secrets=show_secrets, now=call.now)
     return json_answer(_view(call, await call.run(read)))
 

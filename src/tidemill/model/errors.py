@@ -62,6 +62,11 @@ class Forbidden(TidemillError):
     error_code = "FORBIDDEN"
     words = "Forbidden"
 
+    def __init__(self, message: str, *, by: tuple[str, str, str] | None = None) -> None:
+        """``by``: somebody who was refused before they acted in a workspace: kind, id, kind of credential."""
+        super().__init__(message)
+        self.by = by
+
 
 class NotFound(TidemillError):
     error_code = "NOT_FOUND"

@@ -67,12 +67,12 @@ def create(
     )
     digest = parts.keyring.api_key_digest(text)
 
-    def unit(connection: Connection) -> None:
+    def unit(connection: Connection) -> ApiKey:
         _check(connection, principal, owner)
         api_keys.add(connection, new, digest)
+        return new
 
-    parts.database.write(unit)
-    return new, text
+    return parts.database.write(unit), text
 
 
 def delete(parts: Parts, principal: Principal, owner: Owner, key_id: str) -> None:

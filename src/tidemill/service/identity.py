@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -14,15 +15,21 @@ from tidemill.service.parts import Parts
 from tidemill.store import api_keys, attempts
 from tidemill.store.api_keys import Holder
 
+API_KEY: Final = "api_key"
+TASK: Final = "task"
 _LOG = structlog.get_logger("tidemill.identity")
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """A good credential. ``note`` is the digest of a key whose use is to be noted again; "" when none is."""
+    """A good credential. ``note`` is the digest of a key whose use is to be noted again; "" when none is.
+
+    ``credential`` is its kind, for the audit.
+    """
 
     principal: Principal
     note: str
+    credential: str = API_KEY
 
 
 def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: datetime) -> Presented:
@@ -34,7 +41,7 @@ def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: d
     does not reach, Invalid when it reaches several and none is named.
     """
     if credential.startswith(TASK_CREDENTIAL_PREFIX):
-        return Presented(_task(parts, credential, workspace), "")
+        return Presented(_task(parts, credential, workspace), "", TASK)
     digest = parts.keyring.api_key_digest(credential)
     holder = parts.database.read(lambda connection: api_keys.holder(connection, digest, workspace or ""))
     if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
@@ -48,10 +55,12 @@ def _task(parts: Parts, credential: str, workspace: str | None) -> Principal:
     seat = None if attempt is None else parts.database.read(lambda connection: attempts.seat(connection, attempt))
     if attempt is None or seat is None:
         raise Unauthorized("this is no credential of a task that runs: each ends with its attempt")
+    name = f"{seat.execution}/{attempt.index}/{attempt.number}"
     if workspace and workspace != seat.workspace:
-        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")
+        by = PrincipalKind.TASK.value, name, TASK
+        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}", by=by)
     return Principal(
-        id=f"{seat.execution}/{attempt.index}/{attempt.number}",
+        id=name,
         workspace=seat.workspace,
         role=Role.MEMBER,
         kind=PrincipalKind.TASK,
@@ -75,6 +84,7 @@ def _acting(holder: Holder, workspace: str | None) -> Principal:
     for name, role in holder.reaches.items():
         if not workspace or workspace == name:
             return Principal(id=holder.id, workspace=name, role=role, kind=holder.kind)
+    by = holder.kind.value, holder.id, API_KEY
     if not workspace:
-        raise Forbidden("this credential reaches no workspace")
-    raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")
+        raise Forbidden("this credential reaches no workspace", by=by)
+    raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}", by=by)

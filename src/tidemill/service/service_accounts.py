@@ -45,8 +45,12 @@ def create(
         updated_by=principal.id,
     )
     digest = parts.keyring.client_secret_digest(secret)
-    parts.database.write(lambda connection: service_accounts.add(connection, new, digest))
-    return new, secret
+
+    def unit(connection: Connection) -> ServiceAccount:
+        service_accounts.add(connection, new, digest)
+        return new
+
+    return parts.database.write(unit), secret
 
 
 def change(

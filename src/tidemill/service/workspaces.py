@@ -67,13 +67,13 @@ def create(parts: Parts, principal: Principal, name: str, wish: WorkspaceWish, *
         created_by=principal.id,
     )
 
-    def unit(connection: Connection) -> None:
+    def unit(connection: Connection) -> Workspace:
         if not workspaces.create(connection, new):
             raise AlreadyExists(f"the name {quoted(name)} is taken, or was: names of workspaces are never used again")
         identity.set_role(connection, principal.id, name, Role.ADMIN, now=now)
+        return new
 
-    parts.database.write(unit)
-    return new
+    return parts.database.write(unit)
 
 
 def change(parts: Parts, principal: Principal, wish: WorkspaceWish, *, now: datetime) -> Workspace:

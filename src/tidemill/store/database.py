@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
+from tidemill.store.witness import Witness, present
 
 T = TypeVar("T")
 
@@ -111,8 +113,16 @@ class Database:
         return future
 
     def write(self, work: Callable[[Connection], T], *, urgent: bool = False, wakes: bool = True) -> T:
-        """Run a unit of work and wait until it is committed. Raises what the unit raised."""
-        return self.submit(work, urgent=urgent, wakes=wakes).result()
+        """Run a unit of work and wait until it is committed. Raises what the unit raised.
+
+        The witness of a request sees it, unless ``wakes`` is False: then it only prepares or repeats what is known.
+        """
+        witness = present() if wakes else None
+        if witness is None:
+            return self.submit(work, urgent=urgent, wakes=wakes).result()
+        value = self.submit(partial(_seen, work, witness), urgent=urgent).result()
+        witness.committed()
+        return value
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` on a read-only snapshot. Keep it short: a page, not an execution."""
@@ -210,6 +220,12 @@ def read_only(path: Path, work: Callable[[Connection], T]) -> T:
         return readers.run(work)
     finally:
         readers.close()
+
+
+def _seen(work: Callable[[Connection], T], witness: Witness, connection: Connection) -> T:
+    value = work(connection)
+    witness.see(connection, value)
+    return value
 
 
 def _lock_file(path: Path) -> int:

@@ -21,6 +21,8 @@ from tidemill.store.accounts_schema import api_key as api_key
 from tidemill.store.accounts_schema import membership as membership
 from tidemill.store.accounts_schema import service_account as service_account
 from tidemill.store.accounts_schema import workspace as workspace
+from tidemill.store.audit_schema import audit as audit
+from tidemill.store.audit_schema import audit_head as audit_head
 from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant
 from tidemill.store.columns import metadata as metadata

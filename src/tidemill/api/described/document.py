@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
 from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, either_shape, listed, page_of, ref
+from tidemill.api.described.audit import AUDIT, AUDIT_SCHEMAS
 from tidemill.api.described.bodies import bodies, body_of
 from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.links import links
@@ -139,6 +140,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         errors=[404],
     ),
     **IDENTITY,
+    **AUDIT,
     ("GET", "/v0/agents"): _NONE,
     ("GET", "/v0/functions"): _NONE,
     ("GET", "/v0/models"): _NONE,
@@ -150,7 +152,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 _IDS: Final = {
     (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
 }
-_NOUNS: Final = frozenset({"jobs", "workspaces", "service_accounts", "users"})
+_NOUNS: Final = frozenset({"audit", "jobs", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
 _EVERYWHERE: Final = (408, 431)
 """A request that comes too slowly, or with too much of a head."""
@@ -182,7 +184,7 @@ def document() -> dict[str, Any]:
         "security": [{"Bearer": []}, {"BlaxelBearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **bodies()},
+            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **AUDIT_SCHEMAS, **bodies()},
             "parameters": _PARAMETERS,
             "securitySchemes": {
                 "Bearer": {"type": "http", "scheme": "bearer"},
