@@ -105,6 +105,10 @@ class KeyRing:
         """How a service account's client secret is kept; it is 256 random bits, like an API key."""
         return self.mac("client secret", secret.encode()).hex()
 
+    def refresh_token_digest(self, secret: str) -> str:
+        """How the secret part of a refresh token is kept; it is 256 random bits."""
+        return self.mac("refresh token", secret.encode("utf-8", "surrogatepass")).hex()
+
     def task_credential(self, attempt: AttemptId) -> str:
         """What a task presents: its attempt, and a MAC of that under the active key. Nothing of it is kept anywhere."""
         about = f"{attempt.owner}.{attempt.index}.{attempt.number}"

@@ -245,6 +245,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         arrivals=data_dir / "arrivals",
         limits=_limits(settings),
         regions=Regions(names=settings.regions, default=settings.region),
+        issuer=f"{settings.public_url or local_url}/v0",
     )
     given = settings.bootstrap_api_key
     admin = first_start.ensure_admin(

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from tidemill.api import (
     audit,
     description,
+    discovery,
     elsewhere,
     executions,
     explain,
@@ -25,6 +26,7 @@ from tidemill.api import (
     results,
     service_accounts,
     shields,
+    tokens,
     uploads,
     users,
     workspaces,
@@ -41,10 +43,23 @@ PUBLIC: Final[Mapping[str, str]] = {
     "/docs": "the same description, as a page",
     "/docs/{file}": "what that page is made of: three files, by name",
     "/uploads/{capability}": "the official command line sends no credential: 256 random bits of the path are one",
+    "/v0/oauth/token": "it is where a credential is given for another: a client secret or a refresh token",
+    "/v0/oauth/revoke": "whoever holds a token may end it, and nothing else can be done here",
+    "/v0/.well-known/openid-configuration": "clients read it before they have a token; it names no tenant's things",
+    "/v0/.well-known/oauth-authorization-server": "the same, under the name of RFC 8414",
+    "/.well-known/oauth-authorization-server/v0": "the same, where RFC 8414 looks for it",
+    "/v0/.well-known/jwks.json": "public keys, for whoever checks a token by themselves",
 }
 """The routes without a credential, each with its reason; all others ask for one."""
 
-_OPEN: Final[tuple[APIRouter, ...]] = (health.router, description.router, reference.router, uploads.router)
+_OPEN: Final[tuple[APIRouter, ...]] = (
+    health.router,
+    description.router,
+    reference.router,
+    uploads.router,
+    tokens.open_router,
+    discovery.router,
+)
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     executions.router,
@@ -55,6 +70,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     audit.router,
     service_accounts.router,
     users.router,
+    tokens.router,
     elsewhere.router,
 )
 

@@ -31,7 +31,7 @@ async def authenticate(request: Request) -> Call:
         workspace = None
     credential = _bearer(request)
     try:
-        # one row by its primary key, which waits for no writer: a thread would cost more (docs/decisions/0095)
+        # one row by primary keys, which waits for no writer: a thread would cost more (docs/decisions/0095)
         presented = identity.authenticate(context.parts, credential, workspace, now=now)
     except Forbidden as error:
         if error.by is not None:
@@ -80,7 +80,9 @@ def _bearer(request: Request) -> str:
     value = request.headers.get("x-blaxel-authorization") or request.headers.get("authorization") or ""
     scheme, _, token = value.partition(" ")
     if scheme.lower() != _SCHEME or not token.strip():
-        raise Unauthorized("no credential: send `Bearer API_KEY` in Authorization or X-Blaxel-Authorization")
+        raise Unauthorized(
+            "no credential: send `Bearer API_KEY` or `Bearer TOKEN` in Authorization or X-Blaxel-Authorization"
+        )
     return token.strip()
 
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 
 from tidemill.model.quoted import quoted
 
-SECRET_MEMBERS: Final = frozenset({"env", "envs"})
-"""Nothing below these is ever repeated, whatever its shape: it may be a secret's value."""
+SECRET_MEMBERS: Final = frozenset({"env", "envs", "client_secret", "refresh_token", "device_code", "token"})
+"""Nothing below these is ever repeated, whatever its shape: it may be a secret's value, or is one."""
 
 _ERRORS_SHOWN: Final = 5
 # how pydantic begins what a validator of ours says

@@ -20,6 +20,7 @@ from tidemill.model.errors import (
     Conflict,
     EngineUnavailable,
     Forbidden,
+    GrantRefused,
     HeadTooLarge,
     IllegalMove,
     Invalid,
@@ -40,6 +41,7 @@ from tidemill.model.errors import (
 STATUS: Final[Mapping[type[TidemillError], int]] = {
     Invalid: 400,
     UnknownVersion: 400,
+    GrantRefused: 400,
     Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,

@@ -54,6 +54,7 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v0/users"): "workspaces:update",
     ("PUT", "/v0/users/{user}"): "workspaces:update",
     ("DELETE", "/v0/users/{user}"): "workspaces:update",
+    ("POST", "/v0/oauth/introspect"): "workspaces:get",
     ("GET", "/v0/profile/api_keys"): "profile:get",
     ("POST", "/v0/profile/api_keys"): "profile:update",
     ("DELETE", "/v0/profile/api_keys/{key_id}"): "profile:update",

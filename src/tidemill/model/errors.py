@@ -5,7 +5,8 @@
     TidemillError
     ├── Invalid              what was sent cannot be right          INVALID
     │   ├── TooLarge         it is bigger than a limit allows       TOO_LARGE
-    │   └── UnknownVersion   an API version that does not exist     INVALID_API_VERSION
+    │   ├── UnknownVersion   an API version that does not exist     INVALID_API_VERSION
+    │   └── GrantRefused     no token for what was sent             GRANT_REFUSED
     ├── Unauthorized         no credential, or a bad one            UNAUTHORIZED
     ├── Forbidden            a good credential without the right    FORBIDDEN
     ├── NotFound             not in this workspace                  NOT_FOUND
@@ -30,7 +31,7 @@ class TidemillError(Exception):
     """Base of all; ``str()`` is one sentence for the user: what, which, and what would be right."""
 
     error_code: ClassVar[str] = "ERROR"
-    words: ClassVar[str] = "error"
+    words: str = "error"
     """The stable short text of the answer's ``error`` member."""
 
     def __init__(self, message: str) -> None:
@@ -51,6 +52,16 @@ class TooLarge(Invalid):
 class UnknownVersion(Invalid):
     error_code = "INVALID_API_VERSION"
     words = "invalid_api_version"  # the contract's own (docs/wire.md, 3.1)
+
+
+class GrantRefused(Invalid):
+    """``words`` is one of the words of RFC 6749, section 5.2, and its successors: programs decide by it."""
+
+    error_code = "GRANT_REFUSED"
+
+    def __init__(self, words: str, message: str) -> None:
+        super().__init__(message)
+        self.words = words
 
 
 class Unauthorized(TidemillError):

@@ -55,10 +55,10 @@ class OwnExecution:
 class Principal:
     """A caller with a role in one workspace: what a request acts as.
 
-    ``id`` goes into createdBy and the audit: an account's id, a service account's client id,
-    or EXECUTION/INDEX/NUMBER of a task's attempt. ``scopes`` is what the
-    credential was limited to; None when it may do all that its role may. A task has an ``execution``, the only thing
-    that it may see.
+    ``id`` goes into createdBy and the audit: an account's id, a service account's client id, or EXECUTION/INDEX/NUMBER
+    of a task's attempt. ``scopes`` is what the credential was limited to; None when it may do all that its role may.
+    ``bound``: it reaches this workspace only, whatever others its owner reaches. A task has an ``execution``, the only
+    thing that it may see.
     """
 
     id: str
@@ -67,6 +67,12 @@ class Principal:
     kind: PrincipalKind = PrincipalKind.USER
     scopes: frozenset[str] | None = None
     execution: OwnExecution | None = None
+    bound: bool = False
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether the credential may do less than its role."""
+        return not all(self.may(scope) for scope in SCOPES[self.role])
 
     def may(self, scope: str) -> bool:
         """Whether role and credential both allow it."""

@@ -14,7 +14,7 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import oldest_key
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.problems import Problems
-from tidemill.store import deploys, forgotten, inputs, outdated, ranges
+from tidemill.store import deploys, forgotten, inputs, outdated, ranges, tokens
 from tidemill.store.database import Database
 
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class Retention:
         cutoff = now - timedelta(days=self._policy.retention_days)
         self._write(lambda connection: deploys.drop_expired(connection, now))
         yield
+        yield from self._repeat(partial(tokens.sweep, now=now, limit=self._policy.swept_rows))
         yield from self._drop_unused(now - timedelta(seconds=self._policy.unused_inputs_s))
         yield from self._purge()
         yield from self._forget(cutoff, now)

@@ -12,7 +12,7 @@ from tidemill.model.principal import Principal, PrincipalKind
 from tidemill.model.quoted import quoted
 from tidemill.service import service_accounts
 from tidemill.service.parts import Parts
-from tidemill.store import api_keys
+from tidemill.store import api_keys, identity
 from tidemill.store.api_keys import ApiKey
 from tidemill.store.database import Connection
 
@@ -51,7 +51,10 @@ def list_all(parts: Parts, principal: Principal, owner: Owner) -> list[ApiKey]:
 def create(
     parts: Parts, principal: Principal, owner: Owner, name: str, expires_in: str, *, now: datetime
 ) -> tuple[ApiKey, str]:
-    """A new key and its text, which nobody can be told again. One unit. Raises NotFound, Invalid."""
+    """A new key and its text, which nobody can be told again. One unit.
+
+    Raises NotFound, Invalid, and Forbidden where the key would reach more than what asks for it.
+    """
     until = lifetime(expires_in, "expires_in")
     text = secrets.new_api_key()
     new = ApiKey(
@@ -69,6 +72,7 @@ def create(
 
     def unit(connection: Connection) -> ApiKey:
         _check(connection, principal, owner)
+        _check_reach(connection, principal, owner)
         api_keys.add(connection, new, digest)
         return new
 
@@ -90,3 +94,16 @@ def _check(connection: Connection, principal: Principal, owner: Owner) -> None:
     """Whether the caller may deal with this owner's keys. At most one statement. Raises NotFound."""
     if owner.kind is PrincipalKind.SERVICE_ACCOUNT:
         service_accounts.of_workspace(connection, principal.workspace, owner.id)
+
+
+def _check_reach(connection: Connection, principal: Principal, owner: Owner) -> None:
+    """Whether the new key reaches no more than the caller's credential. At most one statement. Raises Forbidden."""
+    if principal.is_narrowed:
+        raise Forbidden("a token limited in scope makes no keys: they would not be limited")
+    elsewhere = (
+        identity.workspaces_of(connection, owner.id).keys() - {principal.workspace}
+        if principal.bound and owner.kind is PrincipalKind.USER
+        else ()
+    )
+    if elsewhere:
+        raise Forbidden("this token is for one workspace, and a key of yours would reach others: use one to make it")

@@ -7,15 +7,19 @@ from typing import Final
 
 import structlog
 
+from tidemill import signing
 from tidemill.model.errors import Forbidden, Invalid, OutOfSpace, Overloaded, Unauthorized
 from tidemill.model.principal import TASK_SCOPES, OwnExecution, Principal, PrincipalKind, Role
 from tidemill.model.quoted import quoted
 from tidemill.secrets import TASK_CREDENTIAL_PREFIX
+from tidemill.service import bearer
 from tidemill.service.parts import Parts
+from tidemill.signing import BadToken
 from tidemill.store import api_keys, attempts
 from tidemill.store.api_keys import Holder
 
 API_KEY: Final = "api_key"
+TOKEN: Final = "token"  # noqa: S105  # the kind of a credential, not one
 TASK: Final = "task"
 _LOG = structlog.get_logger("tidemill.identity")
 
@@ -33,15 +37,17 @@ class Presented:
 
 
 def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: datetime) -> Presented:
-    """Who presents this API key or task's credential, acting in ``workspace``.
+    """Who presents this API key, access token or task's credential, acting in ``workspace``.
 
     "" is the only workspace that it reaches, None any of them.
 
-    One statement. Raises Unauthorized for a key that is not known or has expired, Forbidden for a workspace that it
-    does not reach, Invalid when it reaches several and none is named.
+    One statement. Raises Unauthorized for a credential that is not known or has ended, Forbidden for a workspace that
+    it does not reach, Invalid when it reaches several and none is named.
     """
     if credential.startswith(TASK_CREDENTIAL_PREFIX):
         return Presented(_task(parts, credential, workspace), "", TASK)
+    if signing.is_token(credential):
+        return Presented(_of_token(parts, credential, workspace, now), "", TOKEN)
     digest = parts.keyring.api_key_digest(credential)
     holder = parts.database.read(lambda connection: api_keys.holder(connection, digest, workspace or ""))
     if holder is None or (holder.expires_at is not None and holder.expires_at <= now):
@@ -76,6 +82,20 @@ def note_use(parts: Parts, digest: str, *, now: datetime) -> None:
     except (OutOfSpace, Overloaded) as error:
         # reading goes on where nothing can be written: a time of use is not worth a refusal
         _LOG.warning("use of a key not noted", reason=error.message)
+
+
+def _of_token(parts: Parts, token: str, workspace: str | None, now: datetime) -> Principal:
+    try:
+        found = bearer.opened(parts, token, now=now)
+    except BadToken:
+        # the same for all that can be wrong with it: the difference is of use only to who makes them up
+        raise Unauthorized("this token is not known here, or has ended") from None
+    claims = found.claims
+    if workspace and workspace != claims.workspace:
+        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")
+    return Principal(
+        id=claims.subject, workspace=claims.workspace, role=found.role, kind=found.kind, scopes=found.scopes, bound=True
+    )
 
 
 def _acting(holder: Holder, workspace: str | None) -> Principal:

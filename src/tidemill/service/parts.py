@@ -27,7 +27,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """``arrivals`` is a directory of the data directory's file system, for bytes that are still coming in."""
+    """``arrivals`` is a directory of the data directory's file system, for bytes that are still coming in.
+
+    ``issuer`` is the URL that names this server in its tokens, whatever address a client uses.
+    """
 
     database: Database
     keyring: KeyRing
@@ -36,3 +39,4 @@ class Parts:
     arrivals: Path
     limits: Limits
     regions: Regions = field(default_factory=Regions)
+    issuer: str = "http://127.0.0.1:8700/v0"

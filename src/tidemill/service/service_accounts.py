@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tidemill import secrets
-from tidemill.model.errors import NotFound
+from tidemill.model.errors import Forbidden, NotFound
 from tidemill.model.principal import Principal, Role
 from tidemill.model.quoted import quoted
 from tidemill.service.parts import Parts
@@ -31,7 +31,9 @@ def list_all(parts: Parts, principal: Principal) -> list[ServiceAccount]:
 def create(
     parts: Parts, principal: Principal, name: str, wish: ServiceAccountWish, *, now: datetime
 ) -> tuple[ServiceAccount, str]:
-    """A new one and its client secret, which nobody can be told again. One unit."""
+    """A new one and its client secret, which nobody can be told again. One unit. Raises Forbidden."""
+    if principal.is_narrowed:
+        raise Forbidden("a token limited in scope makes no service accounts: they would not be limited")
     secret = secrets.new_client_secret()
     new = ServiceAccount(
         client_id=f"sa-{uuid.uuid4()}",

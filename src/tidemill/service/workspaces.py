@@ -39,10 +39,10 @@ class WorkspaceWish:
 
 
 def list_all(parts: Parts, principal: Principal) -> list[Workspace]:
-    """Those that the caller reaches, by name: a service account one, a user all they belong to. Two statements."""
+    """Those that the credential reaches, by name: a user's key all of theirs, any other one. At most two statements."""
 
     def read(connection: Connection) -> list[Workspace]:
-        if principal.kind is PrincipalKind.USER:
+        if principal.kind is PrincipalKind.USER and not principal.bound:
             return workspaces.find_all(connection, list(identity.workspaces_of(connection, principal.id)))
         return workspaces.find_all(connection, [principal.workspace])
 

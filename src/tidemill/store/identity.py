@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from tidemill.model.principal import Role
-from tidemill.store import schema
+from tidemill.store import schema, tokens
 
 _ACCOUNT: Final = schema.account.c
 _MEMBER: Final = schema.membership.c
@@ -114,8 +114,9 @@ def set_role(connection: Connection, account: str, workspace: str, role: Role, *
 
 
 def remove_member(connection: Connection, account: str, workspace: str) -> None:
-    """One statement, by primary key."""
+    """Take the account out of the workspace, and end its tokens for it for good. Two statements, by their keys."""
     connection.execute(delete(schema.membership).where(_MEMBER.account == account, _MEMBER.workspace == workspace))
+    tokens.end_sign_ins(connection, account, workspace)
 
 
 def admins(connection: Connection, workspace: str) -> int:

@@ -26,6 +26,9 @@ from tidemill.store.audit_schema import audit_head as audit_head
 from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant
 from tidemill.store.columns import metadata as metadata
+from tidemill.store.tokens_schema import ended_token as ended_token
+from tidemill.store.tokens_schema import sign_in as sign_in
+from tidemill.store.tokens_schema import signing_key as signing_key
 
 
 def _state(states: type[TaskState | ExecutionState | JobState | BuildState], name: str) -> CheckConstraint:

@@ -94,7 +94,7 @@ def change(connection: Connection, changed: Workspace) -> None:
 
 
 def remove(connection: Connection, name: str, *, now: datetime) -> None:
-    """End the workspace and every way to reach it; its name stays taken. Four statements."""
+    """End the workspace and every way to reach it; its name stays taken. Five statements."""
     connection.execute(
         delete(schema.api_key).where(
             schema.api_key.c.owner_kind == "service_account",
@@ -105,4 +105,5 @@ def remove(connection: Connection, name: str, *, now: datetime) -> None:
     )
     connection.execute(delete(schema.service_account).where(schema.service_account.c.workspace == name))
     connection.execute(delete(schema.membership).where(schema.membership.c.workspace == name))
+    connection.execute(delete(schema.sign_in).where(schema.sign_in.c.workspace == name))
     connection.execute(update(schema.workspace).where(_WORKSPACE.name == name).values(deleted_at=now))

@@ -13,7 +13,9 @@ from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.links import links
 from tidemill.api.described.operation import Operation
 from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
+from tidemill.api.described.tokens import TOKENS, TOKENS_SCHEMAS
 from tidemill.api.limits import NEVER_COUNTED
+from tidemill.api.scopes import SCOPES
 from tidemill.api.wire_executions import ExecutionBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
@@ -141,6 +143,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     **IDENTITY,
     **AUDIT,
+    **TOKENS,
     ("GET", "/v0/agents"): _NONE,
     ("GET", "/v0/functions"): _NONE,
     ("GET", "/v0/models"): _NONE,
@@ -184,7 +187,7 @@ def document() -> dict[str, Any]:
         "security": [{"Bearer": []}, {"BlaxelBearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **AUDIT_SCHEMAS, **bodies()},
+            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **AUDIT_SCHEMAS, **TOKENS_SCHEMAS, **bodies()},
             "parameters": _PARAMETERS,
             "securitySchemes": {
                 "Bearer": {"type": "http", "scheme": "bearer"},
@@ -192,7 +195,18 @@ def document() -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "header",
                     "name": "X-Blaxel-Authorization",
-                    "description": "`Bearer API_KEY`; wins over Authorization.",
+                    "description": "`Bearer API_KEY` or `Bearer TOKEN`; wins over Authorization.",
+                },
+                "OAuth2": {
+                    "type": "oauth2",
+                    "description": "A token as bearer in either header; what is asked for here is what it must hold.",
+                    "flows": {
+                        "clientCredentials": {
+                            "tokenUrl": "/v0/oauth/token",
+                            "refreshUrl": "/v0/oauth/token",
+                            "scopes": dict.fromkeys(sorted(set(SCOPES.values())), "what the routes that name it do"),
+                        }
+                    },
                 },
             },
         },
@@ -215,13 +229,15 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
         "parameters": names + queries + headers + common,
         "responses": {"200": _success(method, path, operation)} | {str(status): _error(status) for status in errors},
     }
-    if operation.public:
-        described["security"] = []
+    # any one of them: a key of whose owner may do it, or a token that holds the scope besides
+    keys: list[dict[str, list[str]]] = [{"Bearer": []}, {"BlaxelBearer": []}]
+    described["security"] = [] if operation.public else [*keys, {"OAuth2": [SCOPES[method, path]]}]
     if operation.body is not None:
         # an execution and a rerun may have none
+        media = ("application/json", *(("application/x-www-form-urlencoded",) if operation.forms else ()))
         described["requestBody"] = {
             "required": operation.body not in {ExecutionBody, RerunBody},
-            "content": {"application/json": {"schema": body_of(operation.body, new=method == "POST")}},
+            "content": {each: {"schema": body_of(operation.body, new=method == "POST")} for each in media},
         }
     elif method == "PUT":
         binary = {"type": "string", "format": "binary"}
@@ -234,6 +250,8 @@ def _noun(path: str) -> str:
     if "/executions" in path:
         return "executions"
     words = path.removeprefix("/v0/").split("/")
+    if words[0] == "oauth" or ".well-known" in words:
+        return "tokens"
     if words[0] == "profile":
         return "api_keys"
     return {"observability": "logs"}.get(words[0], words[0] if words[0] in _NOUNS else "server")

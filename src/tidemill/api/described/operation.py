@@ -11,7 +11,8 @@ from tidemill.api.wire import Body
 class Operation:
     """What one method of one path takes and gives.
 
-    ``query``: its parameters, ``required`` those of them that must be there; ``headers``: those of its own.
+    ``query``: its parameters, ``required`` those of them that must be there; ``headers``: those of its own. ``forms``:
+    the body may be a form as well.
     """
 
     summary: str
@@ -22,4 +23,5 @@ class Operation:
     headers: Sequence[str] = ()
     errors: Sequence[int] = ()
     media: str = "application/json"
+    forms: bool = False
     public: bool = False

@@ -1,0 +1,231 @@
+"""Tokens: given for a client secret or a refresh token, ended, and told of (RFC 6749, 7009, 7662)."""
+
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from tidemill import signing
+from tidemill.model.errors import GrantRefused
+from tidemill.model.principal import EVERYTHING, SCOPES, Principal, Role
+from tidemill.model.quoted import quoted
+from tidemill.service import bearer, signing_keys
+from tidemill.service.parts import Parts
+from tidemill.signing import BadToken, Claims
+from tidemill.store import service_accounts, tokens
+from tidemill.store.database import Connection
+from tidemill.store.tokens import SignIn
+
+SIGNED_IN_FOR: Final = timedelta(days=30)
+"""How long a refresh token is good for, if it is not used."""
+REFRESH_PREFIX: Final = "tmr_"
+# asked for by the official command line; what it means, a refresh token, every sign-in gives
+_NO_SCOPES: Final = frozenset({"offline_access"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """``refresh`` is "" for a program, whose client secret is what it comes with again."""
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False, default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person's yes to a program, for a workspace in which they have this role. ``scope``: what it asked for."""
+
+    account: str
+    workspace: str
+    role: Role
+    client: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Refresh:
+    """The two parts of a refresh token: which sign-in, and the secret."""
+
+    sign_in: str
+    secret: str
+
+    @property
+    def text(self) -> str:
+        return f"{REFRESH_PREFIX}{self.sign_in}.{self.secret}"
+
+
+def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, now: datetime) -> Tokens:
+    """An access token for a service account. Two statements. Raises GrantRefused, the same for every wrong pair."""
+    found = parts.database.read(lambda connection: service_accounts.find(connection, client_id))
+    known = "" if found is None else found[1]
+    # compared for an unknown id too: how long it takes says nothing
+    matches = hmac.compare_digest(known, parts.keyring.client_secret_digest(client_secret))
+    if found is None or not matches:
+        raise GrantRefused("invalid_client", "client_id or client_secret is wrong: no service account has this pair")
+    account = found[0]
+    claims = Claims(
+        subject=account.client_id,
+        workspace=account.workspace,
+        role=account.role.value,
+        scope=granted(scope, account.role),
+        session="",
+        issued_at=now,
+    )
+    return Tokens(_signed(parts, claims, now))
+
+
+def prepared(parts: Parts, yes: Approval, *, now: datetime) -> tuple[SignIn, Tokens]:
+    """A sign-in that ``tokens.add_sign_in`` is to keep, and its first pair, good once it is kept. One statement.
+
+    Raises GrantRefused for a scope that the role does not have.
+    """
+    key = _Refresh(uuid.uuid4().hex, secrets.token_urlsafe(32))
+    new = SignIn(
+        id=key.sign_in,
+        account=yes.account,
+        workspace=yes.workspace,
+        client=yes.client,
+        scope=granted(yes.scope, yes.role),
+        refresh_digest=parts.keyring.refresh_token_digest(key.secret),
+        created_at=now,
+        refreshed_at=now,
+        expires_at=now + SIGNED_IN_FOR,
+    )
+    return new, Tokens(_signed(parts, _claims(new, yes.role, new.scope, now), now), key.text)
+
+
+def refresh(parts: Parts, refresh_token: str, scope: str, *, now: datetime) -> Tokens:
+    """A new pair for a refresh token, which is good for nothing from then on. Two statements and a unit of one.
+
+    A token that was used before ends its whole family, access tokens too: two hold it, and one of them has no right
+    to. Raises GrantRefused, the same for every token that is not good.
+    """
+    shown = _parsed(refresh_token)
+    digest = parts.keyring.refresh_token_digest(shown.secret)
+    found = parts.database.read(lambda connection: tokens.find_sign_in(connection, shown.sign_in))
+    if found is None:
+        raise _refused()
+    held, role = found
+    if not hmac.compare_digest(held.refresh_digest, digest) or held.expires_at <= now or role is None:
+        parts.database.write(lambda connection: tokens.end_sign_in(connection, held.id), wakes=False)
+        raise _refused()
+    narrowed = granted(scope, role, within=held.scope)
+    # signed before the old one ends: what fails here leaves the old one good
+    access = _signed(parts, _claims(held, role, narrowed, now), now)
+    after = _Refresh(held.id, secrets.token_urlsafe(32))
+    fresh = parts.keyring.refresh_token_digest(after.secret)
+
+    def unit(connection: Connection) -> bool:
+        if tokens.rotate(connection, held.id, digest, fresh, now=now, expires_at=now + SIGNED_IN_FOR):
+            return True
+        tokens.end_sign_in(connection, held.id)
+        return False
+
+    if not parts.database.write(unit, wakes=False):
+        raise _refused()
+    return Tokens(access, after.text)
+
+
+def revoke(parts: Parts, token: str, *, now: datetime) -> None:
+    """End a token: an access token alone, a refresh token with all that came of its sign-in. One statement and a unit.
+
+    What is no good token is none afterwards either: no error (RFC 7009, section 2.2).
+    """
+    if token.startswith(REFRESH_PREFIX):
+        held = _held(parts, token, now=now)
+        if held is not None:
+            parts.database.write(lambda connection: tokens.end_sign_in(connection, held.id), wakes=False)
+        return
+    try:
+        found = bearer.opened(parts, token, now=now)
+    except BadToken:
+        return
+    claims = found.claims
+    parts.database.write(lambda connection: tokens.end_token(connection, claims.id, claims.expires_at), wakes=False)
+
+
+def introspect(parts: Parts, principal: Principal, token: str, *, now: datetime) -> dict[str, str | int | bool]:
+    """What a token of the caller's workspace is (RFC 7662); of any other, that it is none. One statement."""
+    if token.startswith(REFRESH_PREFIX):
+        held = _held(parts, token, now=now)
+        if held is None or held.workspace != principal.workspace:
+            return {"active": False}
+        return {
+            "active": True,
+            "token_type": "refresh_token",
+            "client_id": held.client,
+            "sub": held.account,
+            "workspace": held.workspace,
+            "scope": held.scope,
+            "iat": int(held.refreshed_at.timestamp()),
+            "exp": int(held.expires_at.timestamp()),
+            "iss": parts.issuer,
+        }
+    try:
+        found = bearer.opened(parts, token, now=now)
+    except BadToken:
+        return {"active": False}
+    if found.claims.workspace != principal.workspace:
+        return {"active": False}
+    told = {name: value for name, value in signing.claims_view(found.claims, parts.issuer).items() if name != "sid"}
+    return {"active": True, "token_type": "Bearer", "sub_type": found.kind.value, **told, "role": found.role.value}
+
+
+def granted(scope: str, role: Role, within: str | None = None) -> str:
+    """The scopes of a token for whom asks for ``scope``: those, or without any all of ``within``, else of the role.
+
+    In order, blanks between. Raises GrantRefused naming the first that the role or ``within`` does not hold.
+    """
+    held = SCOPES[role] if within is None else frozenset(within.split())
+    asked = set(scope.split()) - _NO_SCOPES
+    if EVERYTHING in asked and (role is Role.ADMIN and within is None):
+        asked = set()
+    for each in sorted(asked - held):
+        raise GrantRefused(
+            "invalid_scope", f"scope names {quoted(each)}, which the role {role.value!r} or the first grant has not"
+        )
+    return " ".join(sorted(asked or held))
+
+
+def _claims(held: SignIn, role: Role, scope: str, now: datetime) -> Claims:
+    return Claims(
+        subject=held.account,
+        workspace=held.workspace,
+        role=role.value,
+        scope=scope,
+        session=held.id,
+        issued_at=now,
+    )
+
+
+def _signed(parts: Parts, claims: Claims, now: datetime) -> str:
+    return signing.sign(claims, signing_keys.active(parts, now=now), parts.issuer)
+
+
+def _held(parts: Parts, refresh_token: str, *, now: datetime) -> SignIn | None:
+    """The sign-in whose good refresh token this is. One statement."""
+    try:
+        shown = _parsed(refresh_token)
+    except GrantRefused:
+        return None
+    found = parts.database.read(lambda connection: tokens.find_sign_in(connection, shown.sign_in))
+    digest = parts.keyring.refresh_token_digest(shown.secret)
+    if found is None or found[0].expires_at <= now or not hmac.compare_digest(found[0].refresh_digest, digest):
+        return None
+    return found[0]
+
+
+def _parsed(refresh_token: str) -> _Refresh:
+    """Raises GrantRefused for what has not even the form."""
+    sign_in, _, secret = refresh_token.removeprefix(REFRESH_PREFIX).partition(".")
+    if not refresh_token.startswith(REFRESH_PREFIX) or not sign_in or not secret:
+        raise _refused()
+    return _Refresh(sign_in, secret)
+
+
+def _refused() -> GrantRefused:
+    return GrantRefused(
+        "invalid_grant", "refresh_token is not known here, was used before, or has ended: sign in again"
+    )
