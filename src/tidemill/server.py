@@ -35,8 +35,8 @@ from tidemill.model.region import Regions
 from tidemill.node.settings import NodeSettings, default_settings
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.secrets import FILE_NAME, KeyRingError, load_key_ring, write_private
-from tidemill.service import first_start, jobs
+from tidemill.secrets import FILE_NAME, KeyRingError, write_private
+from tidemill.service import first_start, jobs, key_check
 from tidemill.service.parts import Limits, Parts
 from tidemill.settings import Settings, SettingsError
 from tidemill.store.database import Database
@@ -238,7 +238,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
     data_dir = settings.data_dir
     key_ring = settings.key_ring.get_secret_value() if settings.key_ring is not None else None
     parts = Parts(
-        keyring=load_key_ring(data_dir / FILE_NAME, key_ring),
+        keyring=key_check.load(data_dir / DATABASE_NAME, data_dir / FILE_NAME, key_ring),
         database=Database(data_dir / DATABASE_NAME),
         blobs=Blobs(data_dir / "blobs"),
         logfiles=LogFiles(data_dir / "logs"),
@@ -247,6 +247,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         regions=Regions(names=settings.regions, default=settings.region),
         issuer=f"{settings.public_url or local_url}/v0",
     )
+    key_check.keep(parts.database, parts.keyring)
     given = settings.bootstrap_api_key
     admin = first_start.ensure_admin(
         parts.database,
