@@ -20,6 +20,8 @@ from tidemill.api import (
     health,
     jobs,
     limits,
+    login,
+    login_pages,
     logs,
     problems,
     reference,
@@ -45,6 +47,10 @@ PUBLIC: Final[Mapping[str, str]] = {
     "/uploads/{capability}": "the official command line sends no credential: 256 random bits of the path are one",
     "/v0/oauth/token": "it is where a credential is given for another: a client secret or a refresh token",
     "/v0/oauth/revoke": "whoever holds a token may end it, and nothing else can be done here",
+    "/v0/login/device": "a program asks it that has no credential yet; a person decides (contract 2.4)",
+    "/login": "people sign in there: it shows and takes a form",
+    "/login/end": "it ends the session of the browser that asks",
+    "/device": "for a browser's session, which it asks for itself: it shows a form to who has none",
     "/v0/.well-known/openid-configuration": "clients read it before they have a token; it names no tenant's things",
     "/v0/.well-known/oauth-authorization-server": "the same, under the name of RFC 8414",
     "/.well-known/oauth-authorization-server/v0": "the same, where RFC 8414 looks for it",
@@ -59,6 +65,8 @@ _OPEN: Final[tuple[APIRouter, ...]] = (
     uploads.router,
     tokens.open_router,
     discovery.router,
+    login.open_router,
+    login_pages.router,
 )
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
@@ -71,6 +79,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     service_accounts.router,
     users.router,
     tokens.router,
+    login.router,
     elsewhere.router,
 )
 

@@ -30,6 +30,7 @@ UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 _FLAG: Final = TypeAdapter(bool)
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
+_PASSWORDS: Final = 2
 _LENGTH_DIGITS: Final = 19
 
 
@@ -38,7 +39,8 @@ class Context:
     """What all requests share. ``problem`` says why no work can be accepted, None when it can.
 
     ``outlook`` says how things look to the scheduler; without one, that it has not looked yet.
-    ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once.
+    ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once,
+    ``passwords`` how many are hashed: that takes 19 MiB each, and a core.
     """
 
     parts: Parts
@@ -49,10 +51,15 @@ class Context:
     plan: str = "self-hosted"
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
+    passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_PASSWORDS))
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run what blocks in a thread. A caller that goes away takes nothing back: the work is done all the same."""
         return await to_thread.run_sync(work, limiter=self.threads)
+
+    async def run_slow(self, work: Callable[[], T]) -> T:
+        """The same for what hashes a password."""
+        return await to_thread.run_sync(work, limiter=self.passwords)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

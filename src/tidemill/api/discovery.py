@@ -40,6 +40,7 @@ def _metadata(issuer: str, api: str) -> dict[str, Json]:
         "token_endpoint": f"{api}/oauth/token",
         "revocation_endpoint": f"{api}/oauth/revoke",
         "introspection_endpoint": f"{api}/oauth/introspect",
+        "device_authorization_endpoint": f"{api}/login/device",
         "jwks_uri": f"{api}/.well-known/jwks.json",
         "grant_types_supported": list(GRANTS),
         "response_types_supported": [],

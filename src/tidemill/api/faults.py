@@ -7,7 +7,9 @@ from pydantic import BaseModel, ValidationError
 
 from tidemill.model.quoted import quoted
 
-SECRET_MEMBERS: Final = frozenset({"env", "envs", "client_secret", "refresh_token", "device_code", "token"})
+SECRET_MEMBERS: Final = frozenset(
+    {"env", "envs", "client_secret", "refresh_token", "device_code", "token", "password", "current", "new"}
+)
 """Nothing below these is ever repeated, whatever its shape: it may be a secret's value, or is one."""
 
 _ERRORS_SHOWN: Final = 5

@@ -5,27 +5,24 @@ import binascii
 from collections.abc import Mapping
 from functools import partial
 from typing import Final, TypeVar
-from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from tidemill.api.auth import Asked
 from tidemill.api.calls import context_of, json_answer, read_body
+from tidemill.api.forms import FORM_BYTES, is_form, parse_form
 from tidemill.api.wire import parse_json, render, validated
-from tidemill.api.wire_tokens import TokenBody, TokenOnlyBody, tokens_view
+from tidemill.api.wire_tokens import DeviceBody, TokenBody, TokenOnlyBody, tokens_view
 from tidemill.model.errors import GrantRefused, Invalid
 from tidemill.model.quoted import quoted
-from tidemill.service import tokens
+from tidemill.service import device_flow, tokens
 from tidemill.service.tokens import Tokens
 
-GRANTS: Final = ("client_credentials", "refresh_token")
-FORM: Final = "application/x-www-form-urlencoded"
+DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+GRANTS: Final = ("client_credentials", "refresh_token", DEVICE_CODE)
 
-_BODY_BYTES: Final = 64 << 10
-_MOST_FIELDS: Final = 64
-
-B = TypeVar("B", TokenBody, TokenOnlyBody)
+B = TypeVar("B", TokenBody, TokenOnlyBody, DeviceBody)
 
 open_router = APIRouter(prefix="/v0/oauth")
 router = APIRouter(prefix="/v0/oauth")
@@ -35,7 +32,7 @@ router = APIRouter(prefix="/v0/oauth")
 async def token(request: Request) -> Response:
     context = context_of(request)
     now = context.clock()
-    body = await _body(request, TokenBody)
+    body = await oauth_body(request, TokenBody)
     match body.grant_type:
         case "client_credentials":
             client_id, secret = _client(request, body)
@@ -44,6 +41,10 @@ async def token(request: Request) -> Response:
             if not body.refresh_token:
                 raise GrantRefused("invalid_request", "refresh_token is missing; it must be the one of the last answer")
             grant = partial(tokens.refresh, context.parts, body.refresh_token, body.scope or "", now=now)
+        case "urn:ietf:params:oauth:grant-type:device_code":
+            if not body.device_code:
+                raise GrantRefused("invalid_request", "device_code is missing; it must be what /v0/login/device gave")
+            grant = partial(device_flow.poll, context.parts, body.device_code, body.client_id or "", now=now)
         case None:
             raise GrantRefused("invalid_request", f"grant_type is missing; it must be one of {', '.join(GRANTS)}")
         case other:
@@ -58,24 +59,24 @@ async def revoke(request: Request) -> Response:
     """Whoever holds a token may end it: holding it is the proof, as it is with requests."""
     context = context_of(request)
     now = context.clock()
-    body = await _body(request, TokenOnlyBody)
+    body = await oauth_body(request, TokenOnlyBody)
     await context.run(partial(tokens.revoke, context.parts, _given(body), now=now))
     return json_answer({})
 
 
 @router.post("/introspect")
 async def introspect(call: Asked) -> Response:
-    body = await _body(call.request, TokenOnlyBody)
+    body = await oauth_body(call.request, TokenOnlyBody)
     told = await call.run(partial(tokens.introspect, call.parts, call.principal, _given(body), now=call.now))
-    return _private(told)
+    return private_answer(told)
 
 
 def answered(given: Tokens) -> Response:
     """The answer that all clients can read: four members and no other (contract 2.3, 12.13)."""
-    return _private(tokens_view(given))
+    return private_answer(tokens_view(given))
 
 
-def _private(value: Mapping[str, object]) -> Response:
+def private_answer(value: Mapping[str, object]) -> Response:
     headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}
     return Response(render(value), media_type="application/json", headers=headers)
 
@@ -110,24 +111,12 @@ def _client(request: Request, body: TokenBody) -> tuple[str, str]:
     return body.client_id or "", body.client_secret or ""
 
 
-async def _body(request: Request, model: type[B]) -> B:
+async def oauth_body(request: Request, model: type[B]) -> B:
     """A form or a JSON object. Raises GrantRefused naming what is wrong, in the words that clients of OAuth know."""
-    raw = await read_body(request, _BODY_BYTES)
+    raw = await read_body(request, FORM_BYTES)
     try:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
-            return validated(model, _form(raw), strict=False)
+        if is_form(request):
+            return validated(model, parse_form(raw), strict=False)
         return validated(model, parse_json(raw), strict=False)
     except Invalid as error:
         raise GrantRefused("invalid_request", error.message) from None
-
-
-def _form(raw: bytes) -> dict[str, str]:
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), max_num_fields=_MOST_FIELDS, errors="strict")
-    except ValueError:
-        raise Invalid(f"the body is no form of at most {_MOST_FIELDS} fields") from None
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise Invalid(f"{name[:64]} is there more than once")
-    return dict(pairs)

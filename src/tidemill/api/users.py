@@ -25,7 +25,8 @@ async def list_users(call: Asked) -> Response:
 async def add_user(call: Asked) -> Response:
     body = await _body(call)
     email, role = required(body.email, "email"), body.role or Role.MEMBER
-    added = await call.run(partial(users.add, call.parts, call.principal, email, role, now=call.now))
+    add = partial(users.add, call.parts, call.principal, email, role, password=body.password, now=call.now)
+    added = await (call.run(add) if body.password is None else call.context.run_slow(add))
     return json_answer(user_view(added))
 
 

@@ -56,7 +56,10 @@ class ApiKeyBody(Body):
 
 
 class UserBody(Body):
+    """``password`` is for an account that is made: it is neither kept nor answered in this form."""
+
     email: str | None = None
+    password: Text = None
     role: RoleWord | None = None
 
 

@@ -17,6 +17,7 @@
     ├── RateLimited          too many requests in a short time      RATE_LIMITED
     ├── TooSlow              a request did not arrive in time       REQUEST_TIMEOUT
     ├── HeadTooLarge         too many headers, or too long ones     HEADERS_TOO_LARGE
+    ├── TooManyTries         at a password or a code                TOO_MANY_TRIES
     ├── Overloaded           too much waits to be written           OVERLOADED
     ├── OutOfSpace           nothing can be written now             OUT_OF_SPACE
     ├── EngineUnavailable    an engine does not answer              ENGINE_UNAVAILABLE
@@ -117,6 +118,11 @@ class TooSlow(TidemillError):
 class HeadTooLarge(TidemillError):
     error_code = "HEADERS_TOO_LARGE"
     words = "Request header fields too large"
+
+
+class TooManyTries(TidemillError):
+    error_code = "TOO_MANY_TRIES"
+    words = "Too many tries"
 
 
 class Overloaded(TidemillError):

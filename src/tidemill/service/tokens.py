@@ -22,7 +22,7 @@ SIGNED_IN_FOR: Final = timedelta(days=30)
 """How long a refresh token is good for, if it is not used."""
 REFRESH_PREFIX: Final = "tmr_"
 # asked for by the official command line; what it means, a refresh token, every sign-in gives
-_NO_SCOPES: Final = frozenset({"offline_access"})
+NO_SCOPES: Final = frozenset({"offline_access"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def granted(scope: str, role: Role, within: str | None = None) -> str:
     In order, blanks between. Raises GrantRefused naming the first that the role or ``within`` does not hold.
     """
     held = SCOPES[role] if within is None else frozenset(within.split())
-    asked = set(scope.split()) - _NO_SCOPES
+    asked = set(scope.split()) - NO_SCOPES
     if EVERYTHING in asked and (role is Role.ADMIN and within is None):
         asked = set()
     for each in sorted(asked - held):

@@ -5,10 +5,10 @@ import uuid
 from datetime import datetime
 from typing import Final
 
-from tidemill.model.errors import AlreadyExists, Invalid, NotFound
+from tidemill.model.errors import AlreadyExists, Forbidden, Invalid, NotFound
 from tidemill.model.principal import Principal, Role
 from tidemill.model.quoted import quoted
-from tidemill.service import workspaces
+from tidemill.service import sign_in, workspaces
 from tidemill.service.parts import Parts
 from tidemill.store import identity
 from tidemill.store.database import Connection
@@ -23,18 +23,26 @@ def list_all(parts: Parts, principal: Principal) -> list[Member]:
     return parts.database.read(lambda connection: identity.members(connection, principal.workspace))
 
 
-def add(parts: Parts, principal: Principal, email: str, role: Role, *, now: datetime) -> Member:
-    """Make somebody a member: with the account of that email, or a new one that nobody can sign in to yet. One unit.
+def add(
+    parts: Parts, principal: Principal, email: str, role: Role, *, now: datetime, password: str | None = None
+) -> Member:
+    """Make somebody a member: with the account of that email, or a new one, which may get a password. One unit.
 
-    Raises Invalid, AlreadyExists.
+    Raises Invalid, also for a password of an account that is there: it is its owner's. AlreadyExists; Forbidden where
+    a token limited in scope would make a way in that is not.
     """
     address = checked_email(email)
+    if password is not None and principal.is_narrowed:
+        raise Forbidden("a token limited in scope gives no passwords: who signs in with one is not limited")
+    kept = "" if password is None else sign_in.hashed(parts, password, "password")
 
     def unit(connection: Connection) -> Member:
         account = identity.find_account(connection, address)
         if account is None:
             account = Account(id=new_id(), email=address, created_at=now)
-            identity.add_account(connection, account)
+            identity.add_account(connection, account, kept)
+        elif kept:
+            raise Invalid(f"password is for a new account: {quoted(address)} has one, and sets its own password")
         if identity.role_of(connection, account.id, principal.workspace) is not None:
             raise AlreadyExists(f"{quoted(address)} is in workspace {quoted(principal.workspace)} already")
         identity.set_role(connection, account.id, principal.workspace, role, now=now)

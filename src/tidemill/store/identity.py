@@ -54,8 +54,8 @@ def find_account(connection: Connection, id_or_email: str) -> Account | None:
     return None if row is None else Account(**row._asdict())
 
 
-def add_account(connection: Connection, new: Account) -> None:
-    """One statement. The email must not be taken."""
+def add_account(connection: Connection, new: Account, password: str = "") -> None:
+    """One statement. The email must not be taken; ``password`` is Argon2id as PHC text."""
     connection.execute(
         insert(schema.account).values(
             id=new.id,
@@ -64,6 +64,7 @@ def add_account(connection: Connection, new: Account) -> None:
             family_name=new.family_name,
             issuer=new.issuer,
             subject=new.subject,
+            password=password,
             created_at=new.created_at,
             updated_at=new.created_at,
         )

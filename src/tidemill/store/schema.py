@@ -27,7 +27,10 @@ from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant
 from tidemill.store.columns import metadata as metadata
 from tidemill.store.key_check_schema import key_check as key_check
+from tidemill.store.tokens_schema import browser_session as browser_session
+from tidemill.store.tokens_schema import device_code as device_code
 from tidemill.store.tokens_schema import ended_token as ended_token
+from tidemill.store.tokens_schema import guess as guess
 from tidemill.store.tokens_schema import sign_in as sign_in
 from tidemill.store.tokens_schema import signing_key as signing_key
 

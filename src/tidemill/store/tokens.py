@@ -133,12 +133,15 @@ def end_token(connection: Connection, jti: str, expires_at: datetime) -> None:
 
 
 def sweep(connection: Connection, *, now: datetime, limit: int) -> int:
-    """Delete up to ``limit`` rows of each kind whose time is over; how many. Three statements, by their indexes."""
+    """Delete up to ``limit`` rows of each kind whose time is over; how many. Six statements, by their indexes."""
     swept = 0
     for table, key, until in (
         (schema.sign_in, _SIGN_IN.id, _SIGN_IN.expires_at),
         (schema.ended_token, _ENDED.jti, _ENDED.expires_at),
         (schema.signing_key, _KEY.kid, _KEY.ends_at),
+        (schema.device_code, schema.device_code.c.digest, schema.device_code.c.expires_at),
+        (schema.browser_session, schema.browser_session.c.digest, schema.browser_session.c.expires_at),
+        (schema.guess, schema.guess.c.about, schema.guess.c.expires_at),
     ):
         over = select(key).where(until <= now).limit(limit)
         swept += connection.execute(delete(table).where(key.in_(over))).rowcount

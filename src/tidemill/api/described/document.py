@@ -250,7 +250,7 @@ def _noun(path: str) -> str:
     if "/executions" in path:
         return "executions"
     words = path.removeprefix("/v0/").split("/")
-    if words[0] == "oauth" or ".well-known" in words:
+    if words[0] in {"oauth", "login", "/login", "/device", ""} or ".well-known" in words:
         return "tokens"
     if words[0] == "profile":
         return "api_keys"

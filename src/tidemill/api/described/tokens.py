@@ -5,11 +5,16 @@ from typing import Final
 
 from tidemill.api.described.answers import FLAG, TEXT, WHOLE, Schema, listed, record, ref
 from tidemill.api.described.operation import Operation
-from tidemill.api.wire_tokens import TokenBody, TokenOnlyBody
+from tidemill.api.wire_tokens import DeviceBody, PasswordBody, TokenBody, TokenOnlyBody
 
 _METADATA: Final = Operation(
     summary="Where clients of OAuth find what (RFC 8414)", answer=ref("OAuthMetadata"), public=True
 )
+
+
+def _page(summary: str) -> Operation:
+    return Operation(summary=summary, answer=TEXT, media="text/html", public=True)
+
 
 TOKENS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v0/oauth/token"): Operation(
@@ -35,6 +40,22 @@ TOKENS: Final[Mapping[tuple[str, str], Operation]] = {
         errors=[413],
         forms=True,
     ),
+    ("POST", "/v0/login/device"): Operation(
+        summary="Let a program wait for a person's yes (RFC 8628)",
+        answer=ref("DeviceLogin"),
+        body=DeviceBody,
+        errors=[400, 413, 429, 503],
+        forms=True,
+        public=True,
+    ),
+    ("PUT", "/v0/profile/password"): Operation(
+        summary="Set one's own password", answer=ref("Message"), body=PasswordBody, errors=[413, 429]
+    ),
+    ("GET", "/login"): _page("The page where people sign in"),
+    ("POST", "/login"): _page("Sign in: the form of that page"),
+    ("POST", "/login/end"): _page("Sign out: a form of these pages"),
+    ("GET", "/device"): _page("The page where a person is asked about a program that waits"),
+    ("POST", "/device"): _page("Yes or no: the form of that page"),
     ("GET", "/v0/.well-known/openid-configuration"): _METADATA,
     ("GET", "/v0/.well-known/oauth-authorization-server"): _METADATA,
     ("GET", "/.well-known/oauth-authorization-server/v0"): _METADATA,
@@ -54,6 +75,12 @@ TOKENS_SCHEMAS: Final[Mapping[str, Schema]] = {
             "expires_in": {"type": "integer", "description": "seconds"},
         }
     ),
+    "DeviceLogin": record(
+        {
+            **dict.fromkeys(("device_code", "user_code", "verification_uri", "verification_uri_complete"), TEXT),
+            **dict.fromkeys(("expires_in", "interval"), WHOLE),
+        }
+    ),
     "Introspection": record(
         {"active": FLAG},
         {
@@ -66,7 +93,15 @@ TOKENS_SCHEMAS: Final[Mapping[str, Schema]] = {
     "OAuthMetadata": record(
         {
             **dict.fromkeys(
-                ("issuer", "token_endpoint", "revocation_endpoint", "introspection_endpoint", "jwks_uri"), TEXT
+                (
+                    "issuer",
+                    "token_endpoint",
+                    "revocation_endpoint",
+                    "introspection_endpoint",
+                    "device_authorization_endpoint",
+                    "jwks_uri",
+                ),
+                TEXT,
             ),
             **dict.fromkeys(
                 (
