@@ -60,6 +60,19 @@ def test_twenty_a_second_without_a_credential_then_429(
     assert statuses(api, 21, path, headers=headers) == [status] * 20 + [429]
 
 
+def test_a_token_that_is_given_counts_no_more_than_a_good_credential_and_a_refused_one_does(
+    api: Api, bounded: Bounded
+) -> None:
+    bounded()
+    made = api.post("/v0/service_accounts", {"name": "ci"}).json()
+    good = {"grant_type": "client_credentials", "client_id": made["client_id"], "client_secret": made["client_secret"]}
+    asked = [api.post("/v0/oauth/token", good, headers=NONE).status_code for _ in range(25)]
+    assert asked == [200] * 25
+    bad = {**good, "client_secret": "tms_wrong"}
+    asked = [api.post("/v0/oauth/token", bad, headers=NONE).status_code for _ in range(21)]
+    assert asked == [400] * 20 + [429]
+
+
 def test_a_wrong_method_is_no_proof_of_a_credential(api: Api, bounded: Bounded) -> None:
     bounded()
     assert [api.request("PATCH", "/v0/jobs", headers=WRONG).status_code for _ in range(21)] == [405] * 20 + [429]

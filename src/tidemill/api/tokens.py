@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from tidemill.api import limits
 from tidemill.api.auth import Asked
 from tidemill.api.calls import context_of, json_answer, read_body
 from tidemill.api.forms import FORM_BYTES, is_form, parse_form
@@ -51,7 +52,10 @@ async def token(request: Request) -> Response:
             raise GrantRefused(
                 "unsupported_grant_type", f"grant_type is {quoted(other)}; it must be one of {', '.join(GRANTS)}"
             )
-    return answered(await context.run(grant))
+    given = await context.run(grant)
+    # who has shown a good credential is not counted among those who have none: tasks of a node share an address
+    await limits.asks(request)
+    return answered(given)
 
 
 @open_router.post("/revoke")
