@@ -4,6 +4,7 @@ Every form carries a token that fits two cookies, one of any browser and one of 
 Another way to sign in (an OpenID provider) is a button in ``_sign_in_page`` and a route that ends in ``_welcome``.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ router = APIRouter()
 
 _SESSION: Final = "tidemill_session"
 _FORM: Final = "tidemill_form"
+_MADE_HERE: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _WRONG: Final = "That email and password do not fit together, or nobody can sign in with them."
 
 
@@ -156,7 +158,9 @@ async def _visit(request: Request) -> _Visit:
     prefix = "__Host-" if base_url(context, request).startswith("https:") else ""
     cookie = request.cookies.get(f"{prefix}{_SESSION}", "")
     found = await context.run(partial(sign_in.browser, context.parts, cookie, now=context.clock()))
-    form_cookie = request.cookies.get(f"{prefix}{_FORM}", "") or secrets.token_urlsafe(32)
+    kept = request.cookies.get(f"{prefix}{_FORM}", "")
+    # what comes back to the browser is what was made here, or a fresh one
+    form_cookie = kept if _MADE_HERE.fullmatch(kept) else secrets.token_urlsafe(32)
     return _Visit(context=context, request=request, form_cookie=form_cookie, browser=found)
 
 
