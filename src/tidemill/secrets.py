@@ -8,8 +8,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -35,13 +35,18 @@ class KeyRingError(ValueError):
     """A key ring that is not one, or an envelope that this key ring does not open; never holds a value or a key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class KeyRing:
-    """Keys by id; ``active`` seals, all of them open. ``pepper`` is for hashes and does not rotate."""
+    """Keys by id; ``active`` seals, all of them open. ``pepper`` is for hashes and does not rotate.
+
+    A server has one of these for its life, shared by all its parts: ``adopt`` is how it gets another active key.
+    ``since``: seconds since the epoch at which a rotation made the active key so; 0 when none did.
+    """
 
     active: str
     keys: Mapping[str, bytes] = field(repr=False)
     pepper: bytes = field(repr=False)
+    since: float = 0.0
 
     @classmethod
     def generate(cls) -> Self:
@@ -55,7 +60,8 @@ class KeyRing:
         try:
             document = json.loads(text)
             keys = {str(name): _decode(value) for name, value in document["keys"].items()}
-            ring = cls(active=document["active"], keys=keys, pepper=_decode(document["pepper"]))
+            since = float(document.get("since", 0))
+            ring = cls(active=document["active"], keys=keys, pepper=_decode(document["pepper"]), since=since)
         except (ValueError, TypeError, KeyError, AttributeError):
             # the cause would carry the text, which is all secret
             raise KeyRingError('the key ring is not {"active": ID, "keys": {ID: base64}, "pepper": base64}') from None
@@ -68,13 +74,32 @@ class KeyRing:
     def text(self) -> str:
         """The form that ``parse`` reads. All of it is secret."""
         keys = {name: _encode(key) for name, key in self.keys.items()}
-        return json.dumps({"active": self.active, "keys": keys, "pepper": _encode(self.pepper)}, indent=1)
+        document = {"active": self.active, "keys": keys, "pepper": _encode(self.pepper)}
+        return json.dumps({**document, "since": self.since} if self.since else document, indent=1)
+
+    def rotated(self, now: float) -> Self:
+        """A ring with one key more, which is the active one from ``now`` on."""
+        key_id = secrets.token_hex(4)
+        return replace(self, active=key_id, keys={**self.keys, key_id: secrets.token_bytes(_KEY_BYTES)}, since=now)
+
+    def only(self, key_ids: Collection[str]) -> Self:
+        """A ring with these keys and the active one."""
+        return replace(self, keys={name: key for name, key in self.keys.items() if name in {*key_ids, self.active}})
+
+    def adopt(self, other: "KeyRing") -> None:
+        """Seal with the active key of ``other`` from now on. No key is forgotten: somebody may have read what it opens.
+
+        Other threads may seal and open meanwhile: each sees the keys before the one that is active.
+        """
+        self.keys = {**self.keys, **other.keys}
+        self.active = other.active
+        self.since = other.since
 
     def seal(self, text: str, about: str) -> str:
         """An AES-256-GCM envelope ``v1.KEY.DATA``. It opens only with the same ``about`` (the row it belongs to)."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self._derived(self.active)).encrypt(nonce, text.encode("utf-8", "surrogatepass"), _bind(about))
-        return f"{_FORMAT}.{self.active}.{_encode(nonce + sealed)}"
+        nonce, active = secrets.token_bytes(_NONCE_BYTES), self.active
+        sealed = AESGCM(self._derived(active)).encrypt(nonce, text.encode("utf-8", "surrogatepass"), _bind(about))
+        return f"{_FORMAT}.{active}.{_encode(nonce + sealed)}"
 
     def open(self, sealed: str, about: str) -> str:
         """What was sealed. Raises KeyRingError for a key it does not hold, another ``about``, or changed bytes."""
@@ -161,6 +186,17 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # else the name may lead to the old file again after a loss of power
+    finally:
+        os.close(folder)
+
+
+def key_of(sealed: str) -> str:
+    """The id of the key that an envelope needs; "" for what is none."""
+    form, _, rest = sealed.partition(".")
+    return rest.partition(".")[0] if form == _FORMAT else ""
 
 
 def new_api_key() -> str:

@@ -246,6 +246,8 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         limits=_limits(settings),
         regions=Regions(names=settings.regions, default=settings.region),
         issuer=f"{settings.public_url or local_url}/v0",
+        key_file=None if key_ring else data_dir / FILE_NAME,
+        home=settings.bootstrap_workspace,
     )
     key_check.keep(parts.database, parts.keyring)
     given = settings.bootstrap_api_key

@@ -257,13 +257,13 @@ def archive(files: Mapping[str, str] | None = None) -> bytes:
     return packed.getvalue()
 
 
-def opened(folder: Path) -> Api:
+def opened(folder: Path, keyring: KeyRing | None = None) -> Api:
     """A fresh server on ``folder``: workspaces main (an admin, a member) and other (an admin)."""
     arrivals = folder / "arrivals"
     arrivals.mkdir()
     parts = Parts(
         database=Database(folder / "tidemill.db"),
-        keyring=KeyRing.generate(),
+        keyring=keyring or KeyRing.generate(),
         blobs=Blobs(folder / "blobs"),
         logfiles=LogFiles(folder / "logs"),
         arrivals=arrivals,

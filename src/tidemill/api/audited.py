@@ -23,6 +23,7 @@ _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v0/jobs/{name}/executions/{execution}"): "executions.cancel",
     ("POST", "/v0/jobs/{name}/executions/{execution}/rerun"): "executions.rerun",
     ("DELETE", "/v0/workspaces/{workspace_name}/leave"): "workspaces.leave",
+    ("POST", "/v0/keys/rotate"): "keys.rotate",
     ("POST", "/v0/workspaces/availability"): "workspaces.check",
 }
 """Where method and path do not say it well."""

@@ -30,6 +30,8 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v0/executions/{execution}/explain"): "jobs:get",
     ("GET", "/v0/observability/logs"): "jobs:get",
     ("GET", "/v0/audit"): "audit:list",
+    ("GET", "/v0/keys"): "keys:rotate",
+    ("POST", "/v0/keys/rotate"): "keys:rotate",
     ("GET", "/v0/agents"): "agents:list",
     ("GET", "/v0/functions"): "functions:list",
     ("GET", "/v0/models"): "models:list",

@@ -169,6 +169,15 @@ def get_logs(query: LogQuery) -> Call:
     return Call(method="GET", path="/observability/logs", query=parameters)
 
 
+def list_keys() -> Call:
+    return Call(method="GET", path="/keys")
+
+
+def rotate_keys(*, drop: bool) -> Call:
+    """Begin a rotation, or go on with the one that was begun; sent twice it may make two keys."""
+    return Call(method="POST", path="/keys/rotate", query={"drop": "true"} if drop else {}, repeatable=False)
+
+
 def list_workspaces() -> Call:
     return Call(method="GET", path="/workspaces")
 

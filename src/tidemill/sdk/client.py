@@ -26,6 +26,7 @@ from tidemill.sdk.wire import (
     Execution,
     Explanation,
     Job,
+    Keys,
     LogPage,
     ResultLine,
     Task,
@@ -186,6 +187,13 @@ class Client:
 
     def logs(self, query: LogQuery) -> LogPage:
         return answers.read_logs(self._send(calls.get_logs(query)), query.job)
+
+    def list_keys(self) -> Keys:
+        return cast("Keys", answers.read_object(self._send(calls.list_keys())))
+
+    def rotate_keys(self, *, drop: bool = False) -> Keys:
+        """A step of a rotation: to be repeated until `done`."""
+        return cast("Keys", answers.read_object(self._send(calls.rotate_keys(drop=drop))))
 
     def list_workspaces(self) -> list[Workspace]:
         return cast("list[Workspace]", answers.read_list(self._send(calls.list_workspaces())))

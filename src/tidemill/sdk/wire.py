@@ -223,3 +223,20 @@ class DeviceLogin(TypedDict, total=False):
     verification_uri_complete: str
     expires_in: Required[int]
     interval: Required[int]
+
+
+class Key(TypedDict, total=False):
+    """A key of the server's key ring, and how many envelopes in the ledger need it."""
+
+    id: str
+    active: bool
+    held: bool
+    envelopes: int
+
+
+class Keys(TypedDict, total=False):
+    """`done`: everything is sealed with the active key. `made`: this request made that key."""
+
+    keys: list[Key]
+    done: bool
+    made: bool

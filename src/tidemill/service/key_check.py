@@ -8,7 +8,7 @@ from tidemill.secrets import KeyRing, KeyRingError, load_key_ring
 from tidemill.store import key_check
 from tidemill.store.database import Database, read_only
 
-_ABOUT: Final = "key check"
+ABOUT: Final = "key check"
 
 
 def load(database: Path, path: Path, text: str | None) -> KeyRing:
@@ -32,7 +32,7 @@ def load(database: Path, path: Path, text: str | None) -> KeyRing:
 
 def keep(database: Database, ring: KeyRing) -> None:
     """From now on the database is known by this ring. One unit of two statements."""
-    sealed = ring.seal(_content(ring), _ABOUT)
+    sealed = ring.seal(_content(ring), ABOUT)
     database.write(lambda connection: key_check.keep(connection, sealed), wakes=False)
 
 
@@ -42,7 +42,7 @@ def _check(ring: KeyRing, sealed: str, where: str) -> None:
         "with all its keys and its pepper; nothing was written"
     )
     try:
-        content = ring.open(sealed, _ABOUT)
+        content = ring.open(sealed, ABOUT)
     except KeyRingError as error:
         raise KeyRingError(f"{wrong} ({error})") from None
     if not hmac.compare_digest(content, _content(ring)):
@@ -50,4 +50,4 @@ def _check(ring: KeyRing, sealed: str, where: str) -> None:
 
 
 def _content(ring: KeyRing) -> str:
-    return ring.mac(_ABOUT, b"").hex()
+    return ring.mac(ABOUT, b"").hex()

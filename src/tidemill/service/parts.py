@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
@@ -30,6 +31,7 @@ class Parts:
     """``arrivals`` is a directory of the data directory's file system, for bytes that are still coming in.
 
     ``issuer`` is the URL that names this server in its tokens, whatever address a client uses.
+    ``key_file`` is where the key ring came from, None when it was given. Admins of ``home`` are the server's own.
     """
 
     database: Database
@@ -40,3 +42,6 @@ class Parts:
     limits: Limits
     regions: Regions = field(default_factory=Regions)
     issuer: str = "http://127.0.0.1:8700/v0"
+    key_file: Path | None = None
+    home: str = ""
+    rotating: Lock = field(default_factory=Lock)

@@ -10,6 +10,7 @@ from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, either_sha
 from tidemill.api.described.audit import AUDIT, AUDIT_SCHEMAS
 from tidemill.api.described.bodies import bodies, body_of
 from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
+from tidemill.api.described.keys import KEYS, KEYS_SCHEMAS
 from tidemill.api.described.links import links
 from tidemill.api.described.operation import Operation
 from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
@@ -144,6 +145,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     **IDENTITY,
     **AUDIT,
     **TOKENS,
+    **KEYS,
     ("GET", "/v0/agents"): _NONE,
     ("GET", "/v0/functions"): _NONE,
     ("GET", "/v0/models"): _NONE,
@@ -155,7 +157,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 _IDS: Final = {
     (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
 }
-_NOUNS: Final = frozenset({"audit", "jobs", "workspaces", "service_accounts", "users"})
+_NOUNS: Final = frozenset({"audit", "jobs", "keys", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
 _EVERYWHERE: Final = (408, 431)
 """A request that comes too slowly, or with too much of a head."""
@@ -187,7 +189,14 @@ def document() -> dict[str, Any]:
         "security": [{"Bearer": []}, {"BlaxelBearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, **IDENTITY_SCHEMAS, **AUDIT_SCHEMAS, **TOKENS_SCHEMAS, **bodies()},
+            "schemas": {
+                **SCHEMAS,
+                **IDENTITY_SCHEMAS,
+                **AUDIT_SCHEMAS,
+                **TOKENS_SCHEMAS,
+                **KEYS_SCHEMAS,
+                **bodies(),
+            },
             "parameters": _PARAMETERS,
             "securitySchemes": {
                 "Bearer": {"type": "http", "scheme": "bearer"},

@@ -1,0 +1,242 @@
+"""The key ring rotates under a server that serves: nothing is lost, and nothing needs the old key in the end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.api.asking import MEMBER, STRANGER, Api, opened
+from tests.api.test_access import assert_problem
+from tests.api.test_identity import bearer
+from tidemill.model.principal import Principal, Role
+from tidemill.secrets import KeyRing
+from tidemill.service import key_check, key_rotation
+from tidemill.service.parts import Parts
+from tidemill.store import envelopes
+
+ROTATE = "/v0/keys/rotate"
+SECRET = {"name": "TOKEN", "value": "s3cret", "secret": True}
+
+
+@pytest.fixture
+def home(api: Api, tmp_path: Path) -> Api:
+    """Main is the workspace that the server began with; its key ring is in a file."""
+    serve(api, tmp_path / "keyring.json")
+    return api
+
+
+def serve(api: Api, path: Path | None) -> None:
+    if path is not None:
+        path.write_text(api.parts.keyring.text())
+    key_check.keep(api.parts.database, api.parts.keyring)
+    api.parts = replace(api.parts, home="main", key_file=path)
+    api.context = replace(api.context, parts=api.parts)
+
+
+def filled(api: Api, executions: int = 3) -> None:
+    api.deployed(envs=[SECRET, {"name": "PLAIN", "value": "v1.plain.text"}])
+    for number in range(executions):
+        api.post("/v0/jobs/sweep/executions", {"executionId": f"run-{number:05}", "env": {"K": f"value-{number}"}})
+
+
+def secrets_of(api: Api, executions: int = 3) -> list[str]:
+    """What the envelopes hold, opened with what the file of the ring says now."""
+    path = api.parts.key_file
+    assert path is not None
+    ring = KeyRing.parse(path.read_text())
+    found = []
+    for page in key_rotation_pages(api.parts):
+        found += [ring.open(held.sealed, held.about) for holder in page for held in holder.envelopes]
+    assert len(found) == executions + 2
+    return found
+
+
+def key_rotation_pages(parts: Parts) -> Iterator[list[envelopes.Holder]]:
+    for place in envelopes.places():
+        yield parts.database.read(partial(envelopes.read_page, place=place, after=None))
+
+
+def counts(api: Api) -> dict[str, int]:
+    return {key["id"]: key["envelopes"] for key in api.get("/v0/keys").json()["keys"]}
+
+
+def test_the_list_says_which_key_seals_and_what_needs_it(home: Api) -> None:
+    filled(home)
+    ring = home.parts.keyring
+    answer = home.get("/v0/keys").json()
+    assert answer == {
+        "keys": [{"id": ring.active, "active": True, "held": True, "envelopes": 5}],
+        "done": True,
+        "made": False,
+    }
+    assert not any(part in str(answer) for part in (ring.text(), ring.pepper.hex()))
+
+
+def test_after_it_nothing_needs_the_old_key_and_all_of_it_opens(home: Api) -> None:
+    filled(home)
+    old = home.parts.keyring.active
+    before = secrets_of(home)
+    answer = home.post(ROTATE).json()
+    new = home.parts.keyring.active
+    assert new != old
+    assert (answer["done"], answer["made"]) == (True, True)
+    assert counts(home) == {new: 5, old: 0}
+    assert secrets_of(home) == before
+    path = home.parts.key_file
+    assert path is not None
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert KeyRing.parse(path.read_text()) == home.parts.keyring
+    shown = home.get("/v0/jobs/sweep?show_secrets=true").json()["spec"]["runtime"]["envs"]
+    assert shown == [SECRET, {"name": "PLAIN", "value": "v1.plain.text", "secret": False}]
+    assert home.post("/v0/jobs/sweep/executions", {"env": {"K": "later"}}).status_code == 200
+    assert counts(home) == {new: 6, old: 0}
+
+
+def test_an_old_key_is_dropped_only_when_nothing_needs_it(home: Api) -> None:
+    filled(home)
+    old = home.parts.keyring.active
+    ring = home.parts.keyring.rotated(home.now[0].timestamp())
+    assert home.parts.key_file is not None
+    home.parts.key_file.write_text(ring.text())
+    home.parts.keyring.adopt(ring)
+    assert old in assert_problem(home.post(f"{ROTATE}?drop=true"), 409, "CONFLICT")
+    # goes on with what was begun, and makes no further key
+    assert (home.post(ROTATE).json()["made"], home.parts.keyring.active) == (False, ring.active)
+    assert "drop in 900 s" in assert_problem(home.post(f"{ROTATE}?drop=true"), 409, "CONFLICT")
+    home.later(900)
+    dropped = home.post(f"{ROTATE}?drop=true").json()
+    assert [key["id"] for key in dropped["keys"]] == [ring.active]
+    assert set(KeyRing.parse(home.parts.key_file.read_text()).keys) == {ring.active}
+    secrets_of(home)
+
+
+def test_an_envelope_of_a_lost_key_is_told_and_holds_nothing_up(home: Api) -> None:
+    filled(home)
+    lost = KeyRing.generate()
+    sealed = lost.seal("gone", "execution/1")
+    statement = "UPDATE execution SET env_sealed = ? WHERE id = 'run-00000'"
+    home.parts.database.write(lambda connection: connection.exec_driver_sql(statement, (sealed,)))
+    answer = home.post(ROTATE).json()
+    assert answer["done"]
+    assert {"id": lost.active, "active": False, "held": False, "envelopes": 1} in answer["keys"]
+
+
+def test_a_ring_from_a_variable_is_not_rotated_but_what_older_keys_sealed_is(home: Api) -> None:
+    filled(home)
+    serve(home, None)
+    for path in (ROTATE, f"{ROTATE}?drop=true"):
+        assert "TIDEMILL_KEY_RING" in assert_problem(home.post(path), 409, "CONFLICT")
+    assert len(home.parts.keyring.keys) == 1
+    home.parts.keyring.adopt(home.parts.keyring.rotated(0))  # as after a start with another variable
+    answer = home.post(ROTATE).json()
+    assert (answer["done"], answer["made"]) == (True, False)
+    assert counts(home)[home.parts.keyring.active] == 5
+
+
+def test_only_admins_of_the_first_workspace_see_or_rotate_them(home: Api) -> None:
+    for who in (MEMBER, STRANGER):
+        assert_problem(home.get("/v0/keys", headers=bearer(who)), 403, "FORBIDDEN")
+        assert_problem(home.post(ROTATE, headers=bearer(who)), 403, "FORBIDDEN")
+    assert len(home.parts.keyring.keys) == 1
+    home.post(ROTATE)
+    assert home.get("/v0/audit?action=keys.rotate").json()["data"][0]["outcome"] == "success"
+
+
+def test_two_steps_at_once_make_one_key(home: Api) -> None:
+    with home.parts.rotating:
+        assert_problem(home.post(ROTATE), 409, "CONFLICT")
+    assert home.post(ROTATE).status_code == 200
+    assert len(home.parts.keyring.keys) == 2
+
+
+def test_requests_go_on_meanwhile(home: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelopes, "PAGE", 2)  # more than one page, without thousands of rows
+    filled(home, 9)
+    made, ended = list[str](), threading.Event()
+
+    def rotate() -> None:
+        caller = Principal(id="user-1", workspace="main", role=Role.ADMIN)
+        try:
+            for _ in range(3):
+                key_rotation.rotate(home.parts, caller, now=home.now[0])
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    while not ended.is_set() or not made:
+        answer = home.post("/v0/jobs/sweep/executions", {"env": {"K": "meanwhile"}})
+        assert answer.status_code == 200
+        made.append(answer.json()["executionId"])
+        shown = home.get("/v0/jobs/sweep?show_secrets=true").json()["spec"]["runtime"]["envs"]
+        assert shown[0] == SECRET
+    thread.join()
+    monkeypatch.undo()
+    assert home.post(ROTATE).json()["done"]
+    assert home.get("/v0/keys").json()["done"]
+    assert secrets_of(home, 9 + len(made)).count('{"K": "meanwhile"}') == len(made)
+
+
+def test_a_row_that_changed_meanwhile_is_left_to_its_new_owner(home: Api) -> None:
+    filled(home)
+    pages = list(key_rotation_pages(home.parts))
+    home.put("/v0/jobs/sweep", {"spec": {"runtime": {"memory": 64}}})
+    spec = "SELECT spec FROM revision ORDER BY number DESC LIMIT 1"
+    before = home.parts.database.read(lambda connection: connection.exec_driver_sql(spec).scalar_one())
+    new = [(holder, {held.sealed: "v1.x.y" for held in holder.envelopes}) for holder in pages[0]]
+    stale = [(replace(holder, seen=holder.seen.replace("{", "{ ", 1)), sealed) for holder, sealed in new]
+    home.parts.database.write(lambda connection: envelopes.replace_all(connection, stale))
+    assert home.parts.database.read(lambda connection: connection.exec_driver_sql(spec).scalar_one()) == before
+
+
+def test_a_kill_in_the_middle_loses_nothing_and_the_next_step_goes_on(tmp_path: Path, migrated: Path) -> None:
+    (tmp_path / "tidemill.db").write_bytes(migrated.read_bytes())
+    root = Path(__file__).resolve().parents[2]
+    words = [sys.executable, "-c", KILLED, str(tmp_path)]
+    writer = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root)
+    assert writer.stdout is not None
+    seen = [writer.stdout.readline().strip() for _ in range(6)]
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait(10)
+    writer.stdout.close()
+    assert seen == ["page"] * 6
+    (tmp_path / "arrivals").rmdir()
+    ring = key_check.load(tmp_path / "tidemill.db", tmp_path / "keyring.json", None)
+    again = opened(tmp_path, ring)
+    serve(again, tmp_path / "keyring.json")
+    held = counts(again)
+    assert min(held.values()) > 0  # in the middle: both keys are needed
+    answer = again.post(ROTATE).json()
+    assert (answer["done"], answer["made"]) == (True, False)
+    assert sorted(secrets_of(again, 20)).count('{"K": "value-7"}') == 1
+    again.close()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.api.asking import opened
+from tests.api.test_keys import filled, serve
+from tidemill.store import envelopes
+api = opened(Path(sys.argv[1]))
+serve(api, Path(sys.argv[1]) / "keyring.json")
+filled(api, 20)
+envelopes.PAGE = 2
+real = envelopes.replace_all
+def told(connection, changed):
+    real(connection, changed)
+    print("page", flush=True)
+    if len(done) == 5:
+        time.sleep(60)  # to be killed in this unit, before its commit
+    done.append(1)
+done = []
+envelopes.replace_all = told
+api.post("/v0/keys/rotate")
+"""
