@@ -188,12 +188,23 @@ def test_a_row_that_changed_meanwhile_is_left_to_its_new_owner(home: Api) -> Non
     filled(home)
     pages = list(key_rotation_pages(home.parts))
     home.put("/v0/jobs/sweep", {"spec": {"runtime": {"memory": 64}}})
-    spec = "SELECT spec FROM revision ORDER BY number DESC LIMIT 1"
-    before = home.parts.database.read(lambda connection: connection.exec_driver_sql(spec).scalar_one())
-    new = [(holder, {held.sealed: "v1.x.y" for held in holder.envelopes}) for holder in pages[0]]
-    stale = [(replace(holder, seen=holder.seen.replace("{", "{ ", 1)), sealed) for holder, sealed in new]
+    before = contents(home)
+    new = [(holder, {held.sealed: "v1.x.y" for held in holder.envelopes}) for page in pages for holder in page]
+    stale = [(replace(holder, seen=holder.seen.replace("v1.", "v1.0", 1)), sealed) for holder, sealed in new]
+    stale = [(holder, {**sealed, holder.seen: "v1.x.y"}) for holder, sealed in stale]
     home.parts.database.write(lambda connection: envelopes.replace_all(connection, stale))
-    assert home.parts.database.read(lambda connection: connection.exec_driver_sql(spec).scalar_one()) == before
+    assert contents(home) == before
+    fresh = [(holder, {**sealed, holder.seen: "v1.x.y"}) for holder, sealed in new]
+    home.parts.database.write(lambda connection: envelopes.replace_all(connection, fresh))
+    assert contents(home) != before
+
+
+def contents(api: Api) -> list[object]:
+    """All that is sealed, as it stands there."""
+    query = (
+        "SELECT spec FROM revision UNION ALL SELECT env_sealed FROM execution UNION ALL SELECT sealed FROM key_check"
+    )
+    return api.parts.database.read(lambda connection: list(connection.exec_driver_sql(query).scalars()))
 
 
 def test_a_kill_in_the_middle_loses_nothing_and_the_next_step_goes_on(tmp_path: Path, migrated: Path) -> None:
