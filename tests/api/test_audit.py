@@ -17,6 +17,7 @@ from sqlalchemy import text
 from tests.api.asking import ADMIN, MEMBER, STRANGER, Api
 from tests.api.test_access import assert_problem
 from tests.api.test_identity import bearer, key_of, service_account
+from tests.api.test_tokens import program, token
 from tidemill.api.audited import action_of
 from tidemill.api.scopes import SCOPES
 from tidemill.model.principal import Role
@@ -215,6 +216,16 @@ def test_somebody_who_does_not_reach_a_workspace_is_seen_by_its_admins(api: Api)
     assert api.post("/v0/workspaces", {"name": "nowhere"}).status_code == 200
     seen = api.get("/v0/audit", headers={"X-Blaxel-Workspace": "nowhere"}).json()["data"]
     assert [row["action"] for row in seen] == ["workspaces.create"]
+
+
+def test_a_token_is_named_as_what_it_is_also_where_it_reaches_nothing(api: Api) -> None:
+    access = token(api, program(api, role="admin"))
+    api.delete("/v0/jobs/none", headers=bearer(access))
+    api.get("/v0/jobs", headers=bearer(access, "other"))
+    done, refused = all_rows(api)[-2:]
+    assert (done.workspace, done.outcome, done.credential) == ("main", "failed", "token")
+    assert (refused.workspace, refused.outcome, refused.credential) == ("other", "refused", "token")
+    assert done.actor == refused.actor
 
 
 def test_without_a_good_credential_nothing_is_audited(api: Api) -> None:

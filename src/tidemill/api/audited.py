@@ -25,6 +25,7 @@ _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v0/workspaces/{workspace_name}/leave"): "workspaces.leave",
     ("POST", "/v0/keys/rotate"): "keys.rotate",
     ("POST", "/v0/workspaces/availability"): "workspaces.check",
+    ("POST", "/v0/oauth/introspect"): "tokens.introspect",
 }
 """Where method and path do not say it well."""
 _MAX_NAME: Final = 128

@@ -92,7 +92,8 @@ def _of_token(parts: Parts, token: str, workspace: str | None, now: datetime) ->
         raise Unauthorized("this token is not known here, or has ended") from None
     claims = found.claims
     if workspace and workspace != claims.workspace:
-        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}")
+        by = found.kind.value, claims.subject, TOKEN
+        raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}", by=by)
     return Principal(
         id=claims.subject, workspace=claims.workspace, role=found.role, kind=found.kind, scopes=found.scopes, bound=True
     )
