@@ -15,6 +15,7 @@ import pytest
 from tests.api.asking import MEMBER, STRANGER, Api, opened
 from tests.api.test_access import assert_problem
 from tests.api.test_identity import bearer
+from tests.api.test_tokens import program, token
 from tidemill.model.principal import Principal, Role
 from tidemill.secrets import KeyRing
 from tidemill.service import key_check, key_rotation
@@ -115,6 +116,22 @@ def test_an_old_key_is_dropped_only_when_nothing_needs_it(home: Api) -> None:
     assert [key["id"] for key in dropped["keys"]] == [ring.active]
     assert set(KeyRing.parse(home.parts.key_file.read_text()).keys) == {ring.active}
     secrets_of(home)
+
+
+def test_keys_that_sign_tokens_are_sealed_again_too(home: Api) -> None:
+    ci = program(home)
+    assert token(home, ci)
+    old = home.parts.keyring.active
+    home.post(ROTATE)
+    assert counts(home) == {home.parts.keyring.active: 2, old: 0}  # the key that signs, and the check
+    home.later(900)
+    home.post(f"{ROTATE}?drop=true")
+    assert home.parts.key_file is not None
+    restarted = KeyRing.parse(home.parts.key_file.read_text())
+    assert set(restarted.keys) == {home.parts.keyring.active}
+    home.parts = replace(home.parts, keyring=restarted)
+    home.context = replace(home.context, parts=home.parts)
+    assert home.get("/v0/jobs", headers=bearer(token(home, ci))).status_code == 200
 
 
 def test_an_envelope_of_a_lost_key_is_told_and_holds_nothing_up(home: Api) -> None:
