@@ -14,7 +14,7 @@ from tidemill.api.wire_executions import ExecutionBody
 from tidemill.api.wire_identity import ApiKeyBody, AvailabilityBody, ServiceAccountBody, UserBody, WorkspaceBody
 from tidemill.api.wire_jobs import JobBody
 from tidemill.api.wire_reruns import RerunBody
-from tidemill.api.wire_tokens import TokenBody, TokenOnlyBody
+from tidemill.api.wire_tokens import DeviceBody, PasswordBody, TokenBody, TokenOnlyBody
 from tidemill.api.wire_triggers import MAX_ASYNC_TIMEOUT_S, MAX_RETRY, MAX_TASKS
 from tidemill.api.wire_triggers import MAX_TIMEOUT_S as MAX_TRIGGER_TIMEOUT_S
 from tidemill.model.canary import MAX_STICKY_S, WHOLE_PERCENT
@@ -29,7 +29,7 @@ from tidemill.service.specs import GENERATIONS
 MODELS: Final[tuple[type[Body], ...]] = (
     *(JobBody, ExecutionBody, RerunBody),
     *(WorkspaceBody, AvailabilityBody, UserBody, ServiceAccountBody, ApiKeyBody),
-    *(TokenBody, TokenOnlyBody),
+    *(TokenBody, TokenOnlyBody, DeviceBody, PasswordBody),
 )
 _NULL: Final[Schema] = {"type": "null"}
 _EMPTY: Final[Schema] = {"enum": ["", None], "description": "not set"}

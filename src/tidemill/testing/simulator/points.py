@@ -47,6 +47,7 @@ UNITS: Final = frozenset(
         "ranges.add",
         "ranges.drop_unmade",
         "reruns.create",
+        "tokens.sweep",
         "uploads.begin",
         "uploads.take",
     }
