@@ -22,7 +22,7 @@ def test_docs_show_the_api_and_send_requests_without_asking_any_other_site(serve
         page.get_by_role("textbox", name="auth-bearer-value").fill(server.credentials["BL_API_KEY"])
         page.locator(".auth-btn-wrapper").get_by_role("button", name="Apply credentials").first.click()
         page.locator(".modal-ux .close-modal").click()
-        page.get_by_text("List workspaces", exact=True).click()
+        page.get_by_text("List the workspaces that the credential reaches", exact=True).click()
         page.get_by_role("button", name="Execute").click()
         expect(page.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
         expect(page.locator(".live-responses-table")).to_contain_text('"name": "default"')

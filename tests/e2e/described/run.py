@@ -21,6 +21,11 @@ from tests.e2e.drive import ROOT, Server, until
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 ST: Final = Path(sys.executable).with_name("st")
 GRACE_S: Final = 120
+ELSEWHERE: Final = (
+    r"^/(login|device|v0/(oauth|login|users|profile|service_accounts|workspaces|keys|audit|\.well-known))"
+)
+"""Operations that end or change the credential that the requests are sent with, and pages for people: their own tests
+(api/test_identity.py, test_tokens.py, test_device_login.py, test_keys.py, test_token_fuzz.py) send them what is odd."""
 EVERY_LIMIT: Final = ("coverage",)
 DRAWN: Final = ("fuzzing", "stateful")
 _SOURCE: Final = {
@@ -103,6 +108,7 @@ def fuzz(server: Server, folder: Path, budget: Budget, *, description: Path | No
     words += ["--seed", str(budget.seed), "--max-examples", str(budget.examples), "--phases", ",".join(budget.phases)]
     words += ["--report-ndjson-path", events, "--report-json-path", summary]
     words += [word for method in budget.methods for word in ("--include-method", method)]
+    words += ["--exclude-path-regex", ELSEWHERE]
     words += [] if budget.most_s is None else ["--max-time", str(budget.most_s)]
     done = subprocess.run(
         words,
