@@ -23,6 +23,8 @@ from tidemill.model.ids import AttemptId, OwnerKind
 FILE_NAME: Final = "keyring.json"
 API_KEY_PREFIX: Final = "tm_"
 TASK_CREDENTIAL_PREFIX: Final = "tmt_"
+TASK_CLIENT_ID: Final = "task"
+"""The client id of every task: which one it is, its credential says and proves."""
 CLIENT_SECRET_PREFIX: Final = "tms_"  # noqa: S105  # what a secret begins with is none
 
 _FORMAT: Final = "v1"

@@ -1,5 +1,6 @@
 """What the credential of a task reaches: its own execution, while its attempt lives."""
 
+import base64
 from typing import Any
 
 import pytest
@@ -77,3 +78,67 @@ def test_a_forged_one_is_refused(api: Api, execution: str) -> None:
     for forged in (good[:-2] + "xx", good.replace(".0.1.", ".0.2."), good.rpartition(".")[0], "Bearer tmt_"):
         answer = api.get(f"{OWN}/{execution}", headers={"Authorization": forged, "X-Blaxel-Workspace": None})
         assert_problem(answer, 401, "UNAUTHORIZED")
+
+
+def token(api: Api, execution: str, **body: str) -> dict[str, Any]:
+    """What the token service gives a task that shows the pair in its BL_CLIENT_CREDENTIALS."""
+    secret = credential(api, execution)["Authorization"].removeprefix("Bearer ")
+    basic = {"Authorization": "Basic " + base64.b64encode(f"task:{secret}".encode()).decode()}
+    answer = api.post("/v0/oauth/token", {"grant_type": "client_credentials", **body}, headers=basic)
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()) == {"access_token", "refresh_token", "expires_in", "token_type"}
+    return {"Authorization": f"Bearer {answer.json()['access_token']}", "X-Blaxel-Workspace": None}
+
+
+def test_its_token_reads_its_own_execution_and_nothing_else(api: Api, execution: str) -> None:
+    other = api.post(OWN, b"").json()["executionId"]
+    own = token(api, execution)
+    assert api.get(f"{OWN}/{execution}", headers=own).status_code == 200
+    assert_problem(api.get(f"{OWN}/{other}", headers=own), 403, "FORBIDDEN")
+    assert_problem(api.get("/v0/jobs", headers=own), 403, "FORBIDDEN")
+    assert_problem(api.post(OWN, {}, headers=own), 403, "FORBIDDEN")
+    assert_problem(api.get(f"{OWN}/{execution}", headers={**own, "X-Blaxel-Workspace": "other"}), 403, "FORBIDDEN")
+
+
+def test_its_token_ends_with_its_attempt(api: Api, execution: str) -> None:
+    own = token(api, execution)
+    api.end_task(execution, 0)
+    assert_problem(api.get(f"{OWN}/{execution}", headers=own), 401, "UNAUTHORIZED")
+
+
+def test_its_token_can_be_ended_before(api: Api, execution: str) -> None:
+    own, kept = token(api, execution), token(api, execution)
+    assert api.post("/v0/oauth/revoke", {"token": own["Authorization"].removeprefix("Bearer ")}).status_code == 200
+    assert_problem(api.get(f"{OWN}/{execution}", headers=own), 401, "UNAUTHORIZED")
+    assert api.get(f"{OWN}/{execution}", headers=kept).status_code == 200
+
+
+def test_an_admin_is_told_whose_it_is(api: Api, execution: str) -> None:
+    shown = token(api, execution)["Authorization"].removeprefix("Bearer ")
+    told = api.post("/v0/oauth/introspect", {"token": shown}).json()
+    assert (told["active"], told["sub_type"], told["sub"]) == (True, "task", f"{execution}/0/1")
+    assert told["scope"] == "jobs:get"
+
+
+@pytest.mark.parametrize("client_id", ["", "tasks", "0"])
+def test_no_other_client_id_goes_with_it(api: Api, execution: str, client_id: str) -> None:
+    secret = credential(api, execution)["Authorization"].removeprefix("Bearer ")
+    body = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    answer = api.post("/v0/oauth/token", body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client")
+
+
+def test_no_token_is_given_for_an_attempt_that_has_ended(api: Api, execution: str) -> None:
+    secret = credential(api, execution)["Authorization"].removeprefix("Bearer ")
+    api.end_task(execution, 0)
+    body = {"grant_type": "client_credentials", "client_id": "task", "client_secret": secret}
+    answer = api.post("/v0/oauth/token", body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_client")
+
+
+def test_no_token_is_given_for_more_than_a_task_may(api: Api, execution: str) -> None:
+    secret = credential(api, execution)["Authorization"].removeprefix("Bearer ")
+    pair = {"client_id": "task", "client_secret": secret, "scope": "jobs:get jobs:create"}
+    answer = api.post("/v0/oauth/token", {"grant_type": "client_credentials", **pair})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
+    assert "jobs:create" in answer.json()["message"]

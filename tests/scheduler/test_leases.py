@@ -1,5 +1,6 @@
 """What a node is given to run."""
 
+import base64
 import json
 from dataclasses import replace
 
@@ -48,6 +49,7 @@ def test_a_lease_holds_all_that_a_task_is(sim: Sim) -> None:
     assert lease.ttl_s is None
     environment = dict(lease.environment)
     assert sim.keyring.attempt_of(environment.pop("BL_API_KEY")) == an_attempt(key, 2, 4)
+    del environment["BL_CLIENT_CREDENTIALS"]
     assert environment == {
         "BL_EXECUTION_KEY": "BL_EXECUTION_ID",
         "BL_EXECUTION_ID": f"execution-{key}",
@@ -84,6 +86,7 @@ def test_later_wins_in_an_environment_and_the_platform_has_the_last_word(sim: Si
     assert (environment["A"], environment["B"], environment["SECRET"]) == ("job", "execution", "s3cret")
     assert (environment["BL_TYPE"], environment["BL_WORKSPACE"]) == ("job", "main")
     assert environment["BL_API_KEY"] == "the user's own"
+    assert "BL_CLIENT_CREDENTIALS" not in environment
     assert "s3cret" not in repr(task_lease(sim, an_attempt(key)))
 
 
@@ -91,7 +94,8 @@ def test_the_platform_gives_a_credential_of_the_attempt_where_the_user_gives_non
     attempt = an_attempt(sim.submit(Given()))
     environment = task_lease(sim, attempt).environment
     assert sim.keyring.attempt_of(environment["BL_API_KEY"]) == attempt
-    assert "BL_CLIENT_CREDENTIALS" not in environment
+    pair = base64.b64decode(environment["BL_CLIENT_CREDENTIALS"]).decode()
+    assert pair == f"task:{environment['BL_API_KEY']}"
 
 
 def test_an_environment_that_cannot_be_opened_is_no_lease_and_no_charge(sim: Sim) -> None:

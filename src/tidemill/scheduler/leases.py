@@ -1,5 +1,6 @@
 """From attempts on record to leases: everything a node needs to run them."""
 
+import base64
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from tidemill.model.image import image_blob, source_blob
 from tidemill.model.job import JobSpec
 from tidemill.model.lease import BlobRef, BuildLease, Lease, TaskLease
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.secrets import KeyRing
+from tidemill.secrets import TASK_CLIENT_ID, KeyRing
 from tidemill.store import inputs, jobs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
@@ -136,7 +137,9 @@ class LeaseMaker:
         """What the task shows this server, unless the user has set a credential: clients take the key first."""
         if not _CREDENTIALS.isdisjoint(shared.environment):
             return {}
-        return {"BL_API_KEY": self._keyring.task_credential(attempt)}
+        credential = self._keyring.task_credential(attempt)
+        pair = base64.b64encode(f"{TASK_CLIENT_ID}:{credential}".encode()).decode()
+        return {"BL_API_KEY": credential, "BL_CLIENT_CREDENTIALS": pair}
 
     def _build(self, attempt: AttemptId, facts: BuildFacts, ttl_s: float | None) -> BuildLease:
         return BuildLease(

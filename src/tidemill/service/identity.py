@@ -9,13 +9,13 @@ import structlog
 
 from tidemill import signing
 from tidemill.model.errors import Forbidden, Invalid, OutOfSpace, Overloaded, Unauthorized
-from tidemill.model.principal import TASK_SCOPES, OwnExecution, Principal, PrincipalKind, Role
+from tidemill.model.principal import Principal, PrincipalKind
 from tidemill.model.quoted import quoted
 from tidemill.secrets import TASK_CREDENTIAL_PREFIX
-from tidemill.service import bearer
+from tidemill.service import bearer, task_seats
 from tidemill.service.parts import Parts
 from tidemill.signing import BadToken
-from tidemill.store import api_keys, attempts
+from tidemill.store import api_keys
 from tidemill.store.api_keys import Holder
 
 API_KEY: Final = "api_key"
@@ -41,8 +41,8 @@ def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: d
 
     "" is the only workspace that it reaches, None any of them.
 
-    One statement. Raises Unauthorized for a credential that is not known or has ended, Forbidden for a workspace that
-    it does not reach, Invalid when it reaches several and none is named.
+    One statement; two for the token of a task. Raises Unauthorized for a credential that is not known or has ended,
+    Forbidden for a workspace that it does not reach, Invalid when it reaches several and none is named.
     """
     if credential.startswith(TASK_CREDENTIAL_PREFIX):
         return Presented(_task(parts, credential, workspace), "", TASK)
@@ -57,22 +57,13 @@ def authenticate(parts: Parts, credential: str, workspace: str | None, *, now: d
 
 def _task(parts: Parts, credential: str, workspace: str | None) -> Principal:
     """The task whose credential it is, while its attempt lives. One statement. Raises Unauthorized, Forbidden."""
-    attempt = parts.keyring.attempt_of(credential)
-    seat = None if attempt is None else parts.database.read(lambda connection: attempts.seat(connection, attempt))
-    if attempt is None or seat is None:
+    seat = task_seats.of_credential(parts, credential)
+    if seat is None:
         raise Unauthorized("this is no credential of a task that runs: each ends with its attempt")
-    name = f"{seat.execution}/{attempt.index}/{attempt.number}"
     if workspace and workspace != seat.workspace:
-        by = PrincipalKind.TASK.value, name, TASK
+        by = PrincipalKind.TASK.value, seat.name, TASK
         raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}", by=by)
-    return Principal(
-        id=name,
-        workspace=seat.workspace,
-        role=Role.MEMBER,
-        kind=PrincipalKind.TASK,
-        scopes=TASK_SCOPES,
-        execution=OwnExecution(seat.job, seat.execution),
-    )
+    return seat.principal
 
 
 def note_use(parts: Parts, digest: str, *, now: datetime) -> None:
@@ -95,7 +86,13 @@ def _of_token(parts: Parts, token: str, workspace: str | None, now: datetime) ->
         by = found.kind.value, claims.subject, TOKEN
         raise Forbidden(f"this credential has no access to workspace {quoted(workspace)}", by=by)
     return Principal(
-        id=claims.subject, workspace=claims.workspace, role=found.role, kind=found.kind, scopes=found.scopes, bound=True
+        id=claims.subject,
+        workspace=claims.workspace,
+        role=found.role,
+        kind=found.kind,
+        scopes=found.scopes,
+        execution=found.execution,
+        bound=True,
     )
 
 

@@ -9,9 +9,10 @@ from typing import Final
 
 from tidemill import signing
 from tidemill.model.errors import GrantRefused
-from tidemill.model.principal import EVERYTHING, SCOPES, Principal, Role
+from tidemill.model.principal import EVERYTHING, SCOPES, TASK_SCOPES, Principal, Role
 from tidemill.model.quoted import quoted
-from tidemill.service import bearer, signing_keys
+from tidemill.secrets import TASK_CLIENT_ID, TASK_CREDENTIAL_PREFIX
+from tidemill.service import bearer, signing_keys, task_seats
 from tidemill.service.parts import Parts
 from tidemill.signing import BadToken, Claims
 from tidemill.store import service_accounts, tokens
@@ -57,13 +58,18 @@ class _Refresh:
 
 
 def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, now: datetime) -> Tokens:
-    """An access token for a service account. Two statements. Raises GrantRefused, the same for every wrong pair."""
+    """An access token for a service account, or for a task. Two statements.
+
+    Raises GrantRefused, the same for every wrong pair.
+    """
+    if client_secret.startswith(TASK_CREDENTIAL_PREFIX):
+        return _for_task(parts, client_id, client_secret, scope, now)
     found = parts.database.read(lambda connection: service_accounts.find(connection, client_id))
     known = "" if found is None else found[1]
     # compared for an unknown id too: how long it takes says nothing
     matches = hmac.compare_digest(known, parts.keyring.client_secret_digest(client_secret))
     if found is None or not matches:
-        raise GrantRefused("invalid_client", "client_id or client_secret is wrong: no service account has this pair")
+        raise _no_such_client()
     account = found[0]
     claims = Claims(
         subject=account.client_id,
@@ -74,6 +80,27 @@ def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, 
         issued_at=now,
     )
     return Tokens(_signed(parts, claims, now))
+
+
+def _for_task(parts: Parts, client_id: str, credential: str, scope: str, now: datetime) -> Tokens:
+    """What a task's credential is good for as a token, no longer than its attempt lives."""
+    seat = task_seats.of_credential(parts, credential)
+    if seat is None or client_id != TASK_CLIENT_ID:
+        raise _no_such_client()
+    task = seat.principal
+    claims = Claims(
+        subject=seat.name,
+        workspace=seat.workspace,
+        role=task.role.value,
+        scope=granted(scope, task.role, within=" ".join(TASK_SCOPES)),
+        session=str(seat.attempt),
+        issued_at=now,
+    )
+    return Tokens(_signed(parts, claims, now))
+
+
+def _no_such_client() -> GrantRefused:
+    return GrantRefused("invalid_client", "client_id or client_secret is wrong: no service account has this pair")
 
 
 def prepared(parts: Parts, yes: Approval, *, now: datetime) -> tuple[SignIn, Tokens]:
