@@ -268,6 +268,7 @@ def opened(folder: Path, keyring: KeyRing | None = None) -> Api:
         logfiles=LogFiles(folder / "logs"),
         arrivals=arrivals,
         limits=Limits(),
+        home="main",
     )
     now = [datetime(2026, 11, 23, 12, 0, tzinfo=UTC)]
     first_start.ensure_key(parts.database, parts.keyring, "main", ADMIN, now=now[0])

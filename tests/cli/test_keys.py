@@ -37,6 +37,24 @@ def test_it_ends_where_a_step_gets_nothing_done(wire: WireServer, tidemill: Call
     assert len(wire.seen) == 2
 
 
+def test_keys_of_tokens_are_listed_rotated_and_ended(wire: WireServer, tidemill: Callable[..., Ended]) -> None:
+    old = {"id": "0ld", "active": False, "createdAt": "2026-11-23T10:00:00Z", "verifiesUntil": "2026-11-23T14:01:00Z"}
+    new = {"id": "n3w", "active": True, "createdAt": "2026-11-23T12:00:00Z", "verifiesUntil": None}
+    wire.replies["GET /v0/keys"] = [Reply(body=keys(NEW) | {"signing": [new, old]})]
+    wire.replies["POST /v0/keys/signing/rotate"] = [Reply(body={"signing": [new, old]})]
+    wire.replies["DELETE /v0/keys/signing/0ld"] = [Reply(body={"signing": [new]})]
+    both = [
+        ["n3w", "signs", "2026-11-23T12:00:00Z"],
+        ["0ld", "verifies", "until", "2026-11-23T14:01:00Z", "2026-11-23T10:00:00Z"],
+    ]
+    assert [line.split() for line in tidemill("keys", "list").out.splitlines()][1:3] == both
+    assert [line.split() for line in tidemill("keys", "rotate", "--signing").out.splitlines()][1:] == both
+    assert [line.split() for line in tidemill("keys", "end", "0ld").out.splitlines()][1:] == both[:1]
+    assert tidemill("keys", "rotate", "--signing", "-o", "json").json() == {"signing": [new, old]}
+    assert tidemill("keys", "rotate", "--signing", "--drop").code == 2
+    assert tidemill("keys", "end").code == 2
+
+
 def test_drop_is_one_request_that_says_so(wire: WireServer, tidemill: Callable[..., Ended]) -> None:
     wire.replies["POST /v0/keys/rotate"] = [Reply(body=keys(NEW))]
     assert tidemill("keys", "rotate", "--drop").code == 0

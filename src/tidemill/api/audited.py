@@ -24,6 +24,8 @@ _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v0/jobs/{name}/executions/{execution}/rerun"): "executions.rerun",
     ("DELETE", "/v0/workspaces/{workspace_name}/leave"): "workspaces.leave",
     ("POST", "/v0/keys/rotate"): "keys.rotate",
+    ("POST", "/v0/keys/signing/rotate"): "signing_keys.rotate",
+    ("DELETE", "/v0/keys/signing/{kid}"): "signing_keys.end",
     ("POST", "/v0/workspaces/availability"): "workspaces.check",
     ("POST", "/v0/oauth/introspect"): "tokens.introspect",
 }

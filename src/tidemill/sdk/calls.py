@@ -178,6 +178,15 @@ def rotate_keys(*, drop: bool) -> Call:
     return Call(method="POST", path="/keys/rotate", query={"drop": "true"} if drop else {}, repeatable=False)
 
 
+def rotate_signing_keys() -> Call:
+    """Sign tokens with a fresh key; sent twice it makes two."""
+    return Call(method="POST", path="/keys/signing/rotate", repeatable=False)
+
+
+def end_signing_key(key: str) -> Call:
+    return Call(method="DELETE", path=f"/keys/signing/{quote(key, safe='')}")
+
+
 def list_workspaces() -> Call:
     return Call(method="GET", path="/workspaces")
 

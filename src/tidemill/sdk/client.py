@@ -29,6 +29,7 @@ from tidemill.sdk.wire import (
     Keys,
     LogPage,
     ResultLine,
+    SigningKeys,
     Task,
     Token,
     Workspace,
@@ -194,6 +195,13 @@ class Client:
     def rotate_keys(self, *, drop: bool = False) -> Keys:
         """A step of a rotation: to be repeated until `done`."""
         return cast("Keys", answers.read_object(self._send(calls.rotate_keys(drop=drop))))
+
+    def rotate_signing_keys(self) -> SigningKeys:
+        return cast("SigningKeys", answers.read_object(self._send(calls.rotate_signing_keys())))
+
+    def end_signing_key(self, key: str) -> SigningKeys:
+        """All tokens that it signed are refused from now on."""
+        return cast("SigningKeys", answers.read_object(self._send(calls.end_signing_key(key))))
 
     def list_workspaces(self) -> list[Workspace]:
         return cast("list[Workspace]", answers.read_list(self._send(calls.list_workspaces())))

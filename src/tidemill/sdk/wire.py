@@ -234,7 +234,22 @@ class Key(TypedDict, total=False):
     envelopes: int
 
 
-class Keys(TypedDict, total=False):
+class SigningKey(TypedDict, total=False):
+    """A key of tokens. `active`: it signs; else what it signed is good until `verifiesUntil`."""
+
+    id: str
+    active: bool
+    createdAt: str
+    verifiesUntil: str | None
+
+
+class SigningKeys(TypedDict, total=False):
+    """Those whose tokens may still be good, the newest first."""
+
+    signing: list[SigningKey]
+
+
+class Keys(SigningKeys, total=False):
     """`done`: everything is sealed with the active key. `made`: this request made that key."""
 
     keys: list[Key]

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from tidemill.model.errors import Conflict, Forbidden
+from tidemill.model.errors import Conflict
 from tidemill.model.principal import Principal
 from tidemill.secrets import KeyRing, KeyRingError, key_of, write_private
+from tidemill.service import home
 from tidemill.service.parts import Parts
 from tidemill.store import envelopes
 from tidemill.store.envelopes import Holder
@@ -97,8 +98,7 @@ _GIVEN: Final = "the key ring comes from TIDEMILL_KEY_RING, which the server can
 
 
 def _check(parts: Parts, principal: Principal) -> None:
-    if principal.workspace != parts.home:
-        raise Forbidden("the key ring is the whole server's: only admins of the workspace it began with may see to it")
+    home.check(parts, principal, "the key ring is")
 
 
 @contextmanager
