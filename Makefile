@@ -37,8 +37,9 @@ format: $(READY) ## let ruff put the code into shape
 	.venv/bin/ruff format src tests scripts bench examples hatch_build.py
 	.venv/bin/ruff check --fix src tests scripts bench examples hatch_build.py
 
-docs: $(READY) ## write the generated reference pages (settings, states)
+docs: $(READY) ## write the generated reference pages (settings, states, access)
 	$(PY) scripts/reference.py
+	$(PY) -m tests.api.access_table
 
 serve: $(READY) ## a server on port 8700 with its data in ./.data
 	.venv/bin/tidemill server --data-dir .data
@@ -54,9 +55,10 @@ fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minute
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
 	$(PY) -m scripts.drills
 
-bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second
+bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second, what credentials cost
 	$(PY) -m bench.run
 	$(PY) -m bench.requests
+	$(PY) -m bench.authentication
 
 bench-million: $(READY) ## a million tasks in one execution: memory, and how long pages take while it runs (10 min)
 	$(PY) -m bench.million

@@ -9,11 +9,12 @@ from tidemill.model.execution import Attempt
 from tidemill.model.ids import AttemptId, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import OutcomeKind
 from tidemill.store import schema
+from tidemill.store.prepared import Prepared
 
 _ATTEMPT: Final = schema.attempt.c
 _EXECUTION: Final = schema.execution.c
 _JOB: Final = schema.job.c
-_LIVE: Final = (
+_LIVE: Final = Prepared(
     select(_EXECUTION.workspace, _JOB.name.label("job"), _EXECUTION.id)
     .join_from(schema.attempt, schema.execution, _ATTEMPT.owner == _EXECUTION.key)
     .join(schema.job, _EXECUTION.job == _JOB.key)
@@ -38,9 +39,7 @@ class Seat:
 
 def seat(connection: Connection, attempt: AttemptId) -> Seat | None:
     """Where the attempt belongs; None once it has ended. One statement, by three primary keys."""
-    row = connection.execute(
-        _LIVE, {"owner": attempt.owner, "idx": attempt.index, "number": attempt.number}
-    ).one_or_none()
+    row = _LIVE.run(connection, {"owner": attempt.owner, "idx": attempt.index, "number": attempt.number}).one_or_none()
     return None if row is None else Seat(workspace=row.workspace, job=row.job, execution=row.id)
 
 

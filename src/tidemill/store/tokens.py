@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, select, upda
 
 from tidemill.model.principal import PrincipalKind, Role
 from tidemill.store import schema
+from tidemill.store.prepared import Prepared
 
 _KEY: Final = schema.signing_key.c
 _SIGN_IN: Final = schema.sign_in.c
@@ -15,7 +16,7 @@ _ENDED: Final = schema.ended_token.c
 _MEMBER: Final = schema.membership.c
 _SERVICE: Final = schema.service_account.c
 
-_BEHIND: Final = (
+_BEHIND: Final = Prepared(
     select(
         _KEY.public,
         _KEY.ends_at,
@@ -75,7 +76,7 @@ class SignIn:
 def behind(connection: Connection, *, kid: str, jti: str, subject: str, workspace: str, sign_in: str) -> Behind | None:
     """None where no key has this id. One statement, by five primary keys. A person without the sign-in is nobody."""
     given = {"kid": kid, "jti": jti, "subject": subject, "workspace": workspace, "sign_in": sign_in}
-    row = connection.execute(_BEHIND, given).one_or_none()
+    row = _BEHIND.run(connection, given).one_or_none()
     if row is None:
         return None
     owner = None
