@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
+from tidemill.store.events import NEWS
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
 from tidemill.store.witness import Witness, present
 
@@ -81,6 +82,8 @@ class Database:
         """
         self.path = path
         self.changes = Changes()
+        self.news = Changes()
+        """Counts commits that took numbers of events."""
         self.problem: str | None = None
         """Why the last group could not be committed, when that was for want of space; else None."""
         self._lock = _lock_file(path.with_suffix(".lock"))
@@ -183,8 +186,11 @@ class Database:
             self.problem = plain.message if isinstance(plain, OutOfSpace) else self.problem
         else:
             self.problem = None
+        told = self._connection.info.pop(NEWS, None)
         if any(unit.wakes for unit, _ in done):
             self.changes.signal()
+        if told and done:
+            self.news.signal()
         for unit, value in done:
             unit.future.set_result(value)
         for unit, reason in failed:

@@ -28,7 +28,7 @@ from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.quoted import quoted
 from tidemill.model.region import Regions, biggest_in
 from tidemill.model.states import ExecutionState, JobState
-from tidemill.store import canaries, inputs, jobs, schema, specs, uploads
+from tidemill.store import canaries, events, inputs, jobs, schema, specs, uploads
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.keys import TEXTS
 from tidemill.store.ledger import Counters, stats_of
@@ -228,7 +228,7 @@ def create(
     """Make the execution, or find the one that the same request made before. It is durable when the unit is.
 
     ``chunks`` are those of ``stored`` when they fit into this unit; empty when the set is written already.
-    Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. Eight statements, by primary keys, job_name and
+    Raises NotFound, NotRunnable, Invalid, OverQuota, Conflict. Ten statements, by primary keys, job_name and
     execution_live; and those of ``canaries.pick``.
     """
     job = _job_to_run(connection, new.workspace, new.job)
@@ -247,15 +247,16 @@ def create(
     state = first_state(connection, new)
     if chunks:
         inputs.add(connection, stored, chunks, now=now)
-    return record(connection, new, new_values(new, stored, job, state, now))
+    return record(connection, new, new_values(new, stored, job, state, now), now=now)
 
 
-def record(connection: Connection, new: NewExecution, values: Mapping[str, object]) -> Created:
-    """Insert the row of a new execution with the names of its request, and count it. Three statements."""
+def record(connection: Connection, new: NewExecution, values: Mapping[str, object], *, now: datetime) -> Created:
+    """Insert the row of a new execution with the names of its request, count it and tell of it. Five statements."""
     _INSERT.run(connection, values)
     aliases = [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases]
     _INSERT_ALIAS.run_many(connection, aliases)
     _COUNT_ONE_MORE.run(connection, {"of_job": values["job"]})
+    events.add_of_executions(connection, {new.key: ExecutionState(str(values["state"]))}, now=now)
     return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
 
 

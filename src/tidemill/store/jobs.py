@@ -26,7 +26,7 @@ from sqlalchemy import (
 from tidemill.model.ids import JobKey
 from tidemill.model.job import Job, JobEvent, JobSpec
 from tidemill.model.states import ExecutionState, JobState
-from tidemill.store import canaries, schema, specs
+from tidemill.store import canaries, events, schema, specs
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
@@ -330,6 +330,7 @@ def _add_event(connection: Connection, counted: AnyRow, event: Move, now: dateti
             canary_revision=counted.canary_revision,
         )
     )
+    events.add_of_job(connection, JobKey(counted.key), event.state.value, event.message, now=now)
     if number > KEPT_EVENTS:
         connection.execute(delete(table).where(table.c.job == counted.key, table.c.number <= number - KEPT_EVENTS))
 

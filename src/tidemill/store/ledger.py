@@ -29,7 +29,7 @@ from tidemill.model.states import (
     TaskState,
     rowless_state,
 )
-from tidemill.store import jobs, schema
+from tidemill.store import events, jobs, schema
 from tidemill.store.schema import AnyRow
 
 MESSAGE_MAX: Final = 2_000
@@ -229,8 +229,14 @@ def move_tasks(connection: Connection, moves: Sequence[TaskMove], *, now: dateti
 
 
 def move_executions(connection: Connection, moves: Sequence[ExecutionMove], *, now: datetime) -> list[bool]:
-    """Move executions; True for each whose row was as the move says. Raises IllegalMove. See ``matched``."""
-    return matched(connection, _MOVE_EXECUTION, [_execution_row(move, now) for move in moves])
+    """Move executions, and tell of it; True for each whose row was as the move says.
+
+    Raises IllegalMove. See ``matched``; two statements more.
+    """
+    done = matched(connection, _MOVE_EXECUTION, [_execution_row(move, now) for move in moves])
+    reached = {move.key: EXECUTION_MOVES[move.event][1] for move, hit in zip(moves, done, strict=True) if hit}
+    events.add_of_executions(connection, reached, now=now)
+    return done
 
 
 def move_build(connection: Connection, move: BuildMove, *, now: datetime) -> bool:

@@ -20,7 +20,7 @@ from tidemill.model.states import (
     TaskEvent,
     TaskState,
 )
-from tidemill.store import deploys, ranges, schema
+from tidemill.store import deploys, events, ranges, schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
     BuildMove,
@@ -313,6 +313,8 @@ def _claimed(row: AnyRow, index: int, number: int, node: NodeId) -> Claimed:
 
 def _record(connection: Connection, records: Sequence[_Record], term: int, now: datetime) -> None:
     if records:
+        of_tasks = sum(made.attempt.kind is OwnerKind.TASK for made, _, _ in records)
+        numbers = iter(events.numbers(connection, of_tasks)) if of_tasks else iter(())
         connection.execute(
             insert(schema.attempt),
             [
@@ -327,6 +329,7 @@ def _record(connection: Connection, records: Sequence[_Record], term: int, now: 
                     "memory_mb": memory_mb,
                     "alone": int(alone),
                     "claimed_at": now,
+                    "change": next(numbers) if made.attempt.kind is OwnerKind.TASK else None,
                 }
                 for made, memory_mb, alone in records
             ],

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, insert, select, update
 
 from tidemill.model.execution import LOST_LIMIT, Reason
 from tidemill.model.ids import AttemptId, BuildKey, NodeId, OwnerKind
 from tidemill.model.lease import Event, EventKind, Outcome, OutcomeKind, Position
 from tidemill.model.retry import DEFAULT_POLICY, backoff
 from tidemill.model.states import TASK_MOVES, BuildEvent, BuildState, ExecutionState, TaskEvent, TaskState
-from tidemill.store import deploys, schema, specs
+from tidemill.store import deploys, events, schema, specs
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
     MESSAGE_MAX,
@@ -118,6 +118,7 @@ _END_ATTEMPT: Final = (
         peak_memory_bytes=bindparam("new_peak"),
         cpu_s=bindparam("new_cpu"),
         charged=bindparam("new_charged"),
+        change=func.coalesce(bindparam("new_change", type_=BigInteger()), _ATTEMPT.change),
     )
 )
 
@@ -337,9 +338,12 @@ def _start(connection: Connection, events: Sequence[Event], ends: Mapping[Attemp
 
 def _end_attempts(connection: Connection, ends: Sequence[_End]) -> list[_End]:
     """End live attempts; the ends that counted. A report of any other attempt is noted if it says something else."""
+    # each takes a number, those of builds and late ones too: it stays without an event
+    numbers = events.numbers(connection, len(ends)) if ends else range(0)
     rows = [
         {
             **_key(end.attempt),
+            "new_change": number if end.attempt.kind is OwnerKind.TASK else None,
             "new_started_at": end.started_at,
             "new_ended_at": end.ended_at,
             "new_outcome": end.outcome.kind.value,
@@ -350,7 +354,7 @@ def _end_attempts(connection: Connection, ends: Sequence[_End]) -> list[_End]:
             "new_cpu": end.outcome.cpu_s,
             "new_charged": int(end.charged),
         }
-        for end in ends
+        for end, number in zip(ends, numbers, strict=True)
     ]
     hits = matched(connection, _END_ATTEMPT, rows)
     late = [

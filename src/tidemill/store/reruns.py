@@ -174,7 +174,7 @@ def create(connection: Connection, rerun: NewRerun, last: Sequence[Range], *, no
     values |= {"origin": rerun.origin, "chain": origin.chain}
     if last:
         ranges.add(connection, new.key, last)
-    return executions.record(connection, new, values)
+    return executions.record(connection, new, values, now=now)
 
 
 def runnable(connection: Connection, workspace: str, name: str, revision: str) -> None:

@@ -26,6 +26,8 @@ from tidemill.store.audit_schema import audit_head as audit_head
 from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant
 from tidemill.store.columns import metadata as metadata
+from tidemill.store.events_schema import event as event
+from tidemill.store.events_schema import event_line as event_line
 from tidemill.store.key_check_schema import key_check as key_check
 from tidemill.store.tokens_schema import browser_session as browser_session
 from tidemill.store.tokens_schema import device_code as device_code
@@ -375,6 +377,7 @@ attempt = Table(
     Column("cpu_s", Float),
     Column("charged", Integer, nullable=False, server_default="0"),
     Column("superseded", Integer, nullable=False, server_default="0"),
+    Column("change", BigInteger),  # of a task: the number of its last change, see events_schema.py
     # covers all that occupancy is counted from
     Index(
         "attempt_live",
@@ -387,6 +390,13 @@ attempt = Table(
         "ended_at",  # always NULL here, but without it SQLite reads the table too
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index(
+        "attempt_change",
+        "workspace",
+        "change",
+        sqlite_where=text("change IS NOT NULL"),
+        postgresql_where=text("change IS NOT NULL"),
     ),
     sqlite_with_rowid=False,
 )
