@@ -92,6 +92,7 @@ class TestActions:
         api.delete("/v0/jobs/sweep")
         assert [tell(row) for row in reversed(rows(api))] == [
             ("jobs.create", "jobs/sweep", "success", 200),
+            ("uploads.accept", "jobs/sweep", "success", 200),
             ("jobs.update", "jobs/sweep", "success", 200),
             ("executions.create", one, "success", 200),
             ("executions.create", f"jobs/sweep/executions/{other}", "success", 200),
@@ -273,13 +274,14 @@ def test_filters(api: Api) -> None:
     def found(query: str) -> list[str]:
         return [row["resource"] for row in rows(api, query)]
 
-    assert found("resource=jobs/sweep") == [one, "jobs/sweep"]
+    assert found("resource=jobs/sweep") == [one, "jobs/sweep", "jobs/sweep"]
     assert found(f"resource=/{one}/") == [one]
     assert found("resource=jobs/swe") == []
     assert found("actor=user-member@example.org") == [one]
     assert found("action=jobs.create") == ["jobs/other", "jobs/sweeper", "jobs/sweep"]
     assert found("action=jobs.create&resource=jobs/sweep") == ["jobs/sweep"]
-    assert found("start=2026-11-23T12:01:00Z&end=2026-11-23T12:03:00") == ["jobs/other", "jobs/sweeper"]
+    times = "start=2026-11-23T12:01:00Z&end=2026-11-23T12:03:00"
+    assert found(f"action=jobs.create&{times}") == ["jobs/other", "jobs/sweeper"]
     assert found("start=2026-11-24T00:00:00") == []
     for query in ("start=x", "end=2026-13-01", "sort=name:asc", "sort=createdAt:asc", "limit=0"):
         assert_problem(api.get(f"/v0/audit?{query}"), 400, "INVALID")

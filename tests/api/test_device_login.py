@@ -16,7 +16,7 @@ from tests.api.test_identity import bearer
 from tests.api.test_tokens import NOBODY, TOKEN, claims, given, program, refreshed, refused, token
 from tidemill import passwords
 from tidemill.model.principal import Role
-from tidemill.service import device_flow, sign_in
+from tidemill.service import device_flow, guesses, sign_in
 from tidemill.store import device_codes, schema
 from tidemill.store import tokens as stored
 from tidemill.store.database import Connection
@@ -388,7 +388,7 @@ class TestPasswords:
 
     def test_an_address_cannot_guess_without_end(self, api: Api, person: str) -> None:
         for _ in range(sign_in.GUESSES_FROM_ONE):  # at as many accounts
-            sign_in.count_guess(api.parts, {"address/127.0.0.1": sign_in.GUESSES_FROM_ONE}, now=api.now[0])
+            guesses.count(api.parts, {"address/127.0.0.1": sign_in.GUESSES_FROM_ONE}, now=api.now[0])
         assert Browser(api).sign_in(person).status_code == 429
 
     def test_one_sets_ones_own_and_whoever_was_signed_in_is_so_no_more(self, api: Api, person: str) -> None:

@@ -46,7 +46,9 @@ class AuditLayer:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = Record(request=secrets.token_hex(16), parts=self._context.parts)
+        peer = scope.get("client")
+        address = str(peer[0]) if peer else ""
+        record = Record(request=secrets.token_hex(16), parts=self._context.parts, address=address)
         scope.setdefault("state", {})["record"] = record
         replaced = False
 
@@ -96,7 +98,7 @@ def begin(request: Request, actor: str, kind: str, workspace: str, credential: s
         resource=_resource(path, request.path_params),
         outcome=AuditOutcome.SUCCESS,
         status=200,
-        address=request.client.host if request.client is not None else "",
+        address=record.address,
         request=record.request,
     )
     record.due = method != "GET"

@@ -60,7 +60,7 @@ async def end_sign_in(request: Request) -> Response:
     except TidemillError as error:
         return trouble(visit, error)
     if visit.browser is not None:
-        await visit.context.run(partial(sign_in.end, visit.context.parts, visit.browser.cookie))
+        await visit.context.run(partial(sign_in.end, visit.context.parts, visit.browser, now=visit.context.clock()))
     answer = to("/login")
     visit.keep(answer, SESSION, "")
     return answer

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+NOBODY: Final = "nobody"
+"""The kind of actor where it is not known who asked."""
 
 
 class AuditOutcome(StrEnum):
@@ -17,8 +21,9 @@ class AuditOutcome(StrEnum):
 class AuditEntry:
     """One request. ``workspace`` is empty where it meant none that there is.
 
-    ``actor`` is an account's id or a service account's client id, ``credential`` the kind of what it presented,
-    ``resource`` the path of the resource below /v0, and of what was made; ``request`` our own id of the request.
+    ``actor`` is an account's id or a service account's client id, "" with the ``actor_kind`` ``NOBODY``;
+    ``credential`` the kind of what it presented, ``resource`` the path of the resource below /v0, and of what was made;
+    ``request`` our own id of the request.
     """
 
     at: datetime

@@ -28,7 +28,7 @@ _LOG = structlog.get_logger("tidemill.audit")
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """The row of one request, a ``Witness`` of its units.
+    """The row of one request, a ``Witness`` of its units. ``address``: where it comes from.
 
     ``entry`` is None until somebody is authenticated. ``due``: whatever becomes of it; else only when it is refused.
     ``makes``: what is made gets its name from the unit, and is not in the path. The first unit that changes something
@@ -37,6 +37,7 @@ class Record:
 
     request: str
     parts: Parts
+    address: str = ""
     entry: AuditEntry | None = None
     due: bool = False
     makes: bool = False

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill.model.errors import Forbidden, GrantRefused, NotFound, TooManyTries
-from tidemill.model.principal import EVERYTHING, SCOPES, Role
+from tidemill.model.principal import EVERYTHING, SCOPES, PrincipalKind, Role
 from tidemill.model.quoted import quoted
-from tidemill.service import sign_in, tokens
+from tidemill.service import entrances, guesses, tokens
+from tidemill.service.entrances import Act
 from tidemill.service.parts import Parts
 from tidemill.service.tokens import Approval, Tokens
 from tidemill.store import device_codes, identity
@@ -22,7 +23,7 @@ INTERVAL_S: Final = 3
 """What the official command line waits between two polls, whatever it is told."""
 MOST_WAITING: Final = 1_000
 STARTS_FROM_ONE: Final = 100
-"""Most codes for one address in a window of ``sign_in.WINDOW``."""
+"""Most codes for one address in a window of ``guesses.WINDOW``."""
 
 GUESSES_BY_ONE: Final = 30
 """Most looks of one person at codes, good or not, in such a window."""
@@ -54,7 +55,7 @@ def start(parts: Parts, client: str, scope: str, address: str, *, now: datetime)
     unknown = sorted(set(scope.split()) - SCOPES[Role.ADMIN] - tokens.NO_SCOPES - {EVERYTHING})
     for each in unknown:
         raise GrantRefused("invalid_scope", f"scope names {quoted(each)}, which there is not")
-    sign_in.count_guess(parts, {f"device/{address}": STARTS_FROM_ONE}, now=now)
+    guesses.count(parts, {f"device/{address}": STARTS_FROM_ONE}, now=now)
     code = secrets.token_urlsafe(32)
 
     def unit(connection: Connection) -> str:
@@ -78,7 +79,7 @@ def start(parts: Parts, client: str, scope: str, address: str, *, now: datetime)
 
 
 def poll(parts: Parts, device_code: str, client: str, *, now: datetime) -> Tokens:
-    """The tokens, once, after somebody's yes. Two statements, then a unit of two.
+    """The tokens, once, after somebody's yes. Two statements, then a unit of two, and three for its row.
 
     Raises GrantRefused: ``authorization_pending`` while nobody has decided, ``access_denied`` after a no,
     ``expired_token``, and ``invalid_grant``. Never ``slow_down``, at which the official command line gives up.
@@ -86,6 +87,7 @@ def poll(parts: Parts, device_code: str, client: str, *, now: datetime) -> Token
     digest = _digest(parts, "device code", device_code)
     found = parts.database.read(lambda connection: device_codes.polled(connection, digest))
     if found is None or (client and client != found[0].client):
+        tokens.note_refusal(parts, parts.home, "oauth/token", "device_code", now=now)
         raise GrantRefused("invalid_grant", "device_code is not known here, or its tokens were given already")
     code, role = found
     if code.expires_at <= now:
@@ -96,11 +98,13 @@ def poll(parts: Parts, device_code: str, client: str, *, now: datetime) -> Token
         raise GrantRefused("access_denied", "device_code was denied")
     yes = Approval(account=code.account, workspace=code.workspace, role=role, client=code.client, scope=code.scope)
     new, pair = tokens.prepared(parts, yes, now=now)
+    tell = entrances.teller(parts, now=now)
 
     def unit(connection: Connection) -> bool:
         if not device_codes.spend(connection, digest):
             return False
         stored_tokens.add_sign_in(connection, new)
+        tell(connection, tokens.act_of(new, "tokens.create", "device_code"))
         return True
 
     if not parts.database.write(unit, wakes=False):
@@ -110,7 +114,7 @@ def poll(parts: Parts, device_code: str, client: str, *, now: datetime) -> Token
 
 def question(parts: Parts, who: SignedIn, user_code: str, *, now: datetime) -> Question:
     """What the person is to decide. A unit, two statements. Raises NotFound where none waits, TooManyTries."""
-    sign_in.count_guess(parts, {f"code/{who.account}": GUESSES_BY_ONE}, now=now)
+    guesses.count(parts, {f"code/{who.account}": GUESSES_BY_ONE}, now=now)
     digest = _digest(parts, "user code", _typed(user_code))
 
     def read(connection: Connection) -> tuple[DeviceCode | None, dict[str, Role]]:
@@ -134,13 +138,26 @@ def decide(parts: Parts, who: SignedIn, user_code: str, workspace: str, *, now: 
             raise Forbidden(f"you are not in a workspace {quoted(workspace)}")
         tokens.granted(asked.scope, asked.workspaces[workspace])
     digest = _digest(parts, "user code", _typed(user_code))
-    done = parts.database.write(
-        lambda connection: device_codes.decide(connection, digest, account=who.account, workspace=workspace, now=now),
-        wakes=False,
+    act = Act(
+        action="devices.approve" if workspace else "devices.deny",
+        resource=f"device/{entrances.told(asked.client)}",
+        # a no is for no workspace
+        workspace=workspace or parts.home,
+        credential="session",
+        actor=who.account,
+        kind=PrincipalKind.USER.value,
     )
-    if not done:
+    tell = entrances.teller(parts, now=now)
+
+    def unit(connection: Connection) -> bool:
+        done = device_codes.decide(connection, digest, account=who.account, workspace=workspace, now=now)
+        if done:
+            tell(connection, act)
+        return done
+
+    if not parts.database.write(unit, wakes=False):
         raise NotFound("no program waits with this code")
-    sign_in.forget(parts, f"code/{who.account}")
+    guesses.forget(parts, f"code/{who.account}")
 
 
 def _typed(user_code: str) -> str:

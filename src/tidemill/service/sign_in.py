@@ -10,17 +10,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill import passwords
-from tidemill.model.errors import Forbidden, Invalid, TooManyTries
+from tidemill.model.audit import NOBODY, AuditOutcome
+from tidemill.model.errors import Forbidden, Invalid
 from tidemill.model.principal import Principal, PrincipalKind
 from tidemill.secrets import KeyRing
+from tidemill.service import entrances, guesses
+from tidemill.service.entrances import Act
 from tidemill.service.parts import Parts
 from tidemill.store import passwords as stored
 from tidemill.store.database import Connection
 from tidemill.store.passwords import SignedIn
 
 SESSION: Final = timedelta(hours=12)
-WINDOW: Final = timedelta(minutes=15)
-"""Wrong guesses are counted for so long."""
 GUESSES_AT_ONE: Final = 10
 """Most guesses at one account's password in a window."""
 GUESSES_FROM_ONE: Final = 100
@@ -38,24 +39,29 @@ class Browser:
 def by_password(parts: Parts, email: str, password: str, address: str, *, now: datetime) -> str | None:
     """The id of the account; None for every pair that is wrong, after the same work. A unit, a statement, a unit.
 
-    Raises TooManyTries after too many guesses, whether the account is there or not.
+    The row of a refusal says which email was tried, and not what was wrong. Raises TooManyTries after too many
+    guesses, whether the account is there or not.
     """
-    count_guess(parts, {f"account/{email.lower()}": GUESSES_AT_ONE, f"address/{address}": GUESSES_FROM_ONE}, now=now)
+    guesses.count(parts, {f"account/{email.lower()}": GUESSES_AT_ONE, f"address/{address}": GUESSES_FROM_ONE}, now=now)
     held = parts.database.read(lambda connection: stored.by_email(connection, email.lower()))
     if not passwords.matches(password, "" if held is None else held.password, _key(parts.keyring)) or held is None:
+        entrances.refused(parts, _act(parts, "create", f"login/{entrances.told(email)}", status=401), now=now)
         return None
-    forget(parts, f"account/{email.lower()}")
+    guesses.forget(parts, f"account/{email.lower()}")
     return held.account
 
 
-def begin(parts: Parts, account: str, *, now: datetime) -> str:
-    """A new session of the account; the cookie's text. One unit."""
+def begin(parts: Parts, account: str, *, now: datetime, by: str = "password") -> str:
+    """A new session of the account, known ``by`` this kind of credential; the cookie's text. One unit."""
     cookie = secrets.token_urlsafe(32)
     digest = _cookie_digest(parts.keyring, cookie)
-    parts.database.write(
-        lambda connection: stored.begin_session(connection, digest, account, now=now, expires_at=now + SESSION),
-        wakes=False,
-    )
+    tell = entrances.teller(parts, now=now)
+
+    def unit(connection: Connection) -> None:
+        stored.begin_session(connection, digest, account, now=now, expires_at=now + SESSION)
+        tell(connection, _act(parts, "create", "login", account, credential=by))
+
+    parts.database.write(unit, wakes=False)
     return cookie
 
 
@@ -68,10 +74,16 @@ def browser(parts: Parts, cookie: str, *, now: datetime) -> Browser | None:
     return None if who is None else Browser(who, cookie)
 
 
-def end(parts: Parts, cookie: str) -> None:
+def end(parts: Parts, browser: Browser, *, now: datetime) -> None:
     """The session is over. One unit."""
-    digest = _cookie_digest(parts.keyring, cookie)
-    parts.database.write(lambda connection: stored.end_session(connection, digest), wakes=False)
+    digest = _cookie_digest(parts.keyring, browser.cookie)
+    tell = entrances.teller(parts, now=now)
+
+    def unit(connection: Connection) -> None:
+        if stored.end_session(connection, digest):
+            tell(connection, _act(parts, "end", "login", browser.who.account, credential="session"))
+
+    parts.database.write(unit, wakes=False)
 
 
 def form_token(parts: Parts, cookie: str) -> str:
@@ -104,12 +116,12 @@ def set_password(parts: Parts, principal: Principal, current: str, new: str, *, 
     held = parts.database.read(lambda connection: stored.of_account(connection, principal.id))
     old = "" if held is None else held.password
     if old:
-        count_guess(parts, {f"own/{principal.id}": GUESSES_AT_ONE}, now=now)
+        guesses.count(parts, {f"own/{principal.id}": GUESSES_AT_ONE}, now=now)
         if not passwords.matches(current, old, _key(parts.keyring)):
             raise Invalid("current is not the password that this account has now; what was sent is not repeated here")
     elif principal.bound:
         raise Forbidden("this account has no password yet: the first one is set with an API key of its own")
-    about = _about(parts.keyring, f"own/{principal.id}")
+    about = guesses.about(parts.keyring, f"own/{principal.id}")
 
     def unit(connection: Connection) -> bool:
         stored.forget_guesses(connection, about)
@@ -119,27 +131,20 @@ def set_password(parts: Parts, principal: Principal, current: str, new: str, *, 
         raise Invalid("current is not the password that this account has now: it was changed at this moment")
 
 
-def count_guess(parts: Parts, most: dict[str, int], *, now: datetime) -> None:
-    """Count a guess at or from each of ``most``, before it is looked at. One unit. Raises TooManyTries past it."""
-
-    def unit(connection: Connection) -> bool:
-        counts = {
-            name: stored.guessed(connection, _about(parts.keyring, name), now=now, window=WINDOW) for name in most
-        }
-        return any(count > most[name] for name, count in counts.items())
-
-    if parts.database.write(unit, wakes=False):
-        raise TooManyTries(f"too many tries: wait {int(WINDOW.total_seconds()) // 60} minutes")
-
-
-def forget(parts: Parts, name: str) -> None:
-    """Begin to count anew: somebody knew it. One unit."""
-    about = _about(parts.keyring, name)
-    parts.database.write(lambda connection: stored.forget_guesses(connection, about), wakes=False)
-
-
-def _about(keyring: KeyRing, name: str) -> str:
-    return keyring.mac("guess", name.encode("utf-8", "surrogatepass")).hex()
+def _act(
+    parts: Parts, verb: str, resource: str, account: str = "", *, credential: str = "password", status: int = 200
+) -> Act:
+    """In the workspace that the server began with: a session is of no workspace, and accounts are the server's."""
+    return Act(
+        action=f"sessions.{verb}",
+        resource=resource,
+        workspace=parts.home,
+        credential=credential,
+        actor=account,
+        kind=PrincipalKind.USER.value if account else NOBODY,
+        outcome=AuditOutcome.SUCCESS if account else AuditOutcome.FAILED,
+        status=status,
+    )
 
 
 def _cookie_digest(keyring: KeyRing, cookie: str) -> str:

@@ -3,16 +3,18 @@
 import hmac
 import secrets
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from tidemill import signing
+from tidemill.model.audit import AuditOutcome
 from tidemill.model.errors import GrantRefused
-from tidemill.model.principal import EVERYTHING, SCOPES, TASK_SCOPES, Principal, Role
+from tidemill.model.principal import EVERYTHING, SCOPES, TASK_SCOPES, Principal, PrincipalKind, Role
 from tidemill.model.quoted import quoted
 from tidemill.secrets import TASK_CLIENT_ID, TASK_CREDENTIAL_PREFIX
-from tidemill.service import bearer, signing_keys, task_seats
+from tidemill.service import bearer, entrances, signing_keys, task_seats
+from tidemill.service.entrances import Act
 from tidemill.service.parts import Parts
 from tidemill.signing import BadToken, Claims
 from tidemill.store import service_accounts, tokens
@@ -24,6 +26,7 @@ SIGNED_IN_FOR: Final = timedelta(days=30)
 REFRESH_PREFIX: Final = "tmr_"
 # asked for by the official command line; what it means, a refresh token, every sign-in gives
 NO_SCOPES: Final = frozenset({"offline_access"})
+_REFUSED: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class _Refresh:
 
 
 def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, now: datetime) -> Tokens:
-    """An access token for a service account, or for a task. Two statements.
+    """An access token for a service account, with a row in a unit of its own, or for a task. Two statements.
 
     Raises GrantRefused, the same for every wrong pair.
     """
@@ -69,7 +72,7 @@ def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, 
     # compared for an unknown id too: how long it takes says nothing
     matches = hmac.compare_digest(known, parts.keyring.client_secret_digest(client_secret))
     if found is None or not matches:
-        raise _no_such_client()
+        raise _no_such_client(parts, parts.home if found is None else found[0].workspace, client_id, now)
     account = found[0]
     claims = Claims(
         subject=account.client_id,
@@ -79,14 +82,27 @@ def for_client(parts: Parts, client_id: str, client_secret: str, scope: str, *, 
         session="",
         issued_at=now,
     )
-    return Tokens(_signed(parts, claims, now))
+    access = _signed(parts, claims, now)
+    act = Act(
+        action="tokens.create",
+        resource="oauth/token",
+        workspace=account.workspace,
+        credential="client_secret",
+        actor=account.client_id,
+        kind=PrincipalKind.SERVICE_ACCOUNT.value,
+    )
+    entrances.done(parts, act, now=now)
+    return Tokens(access)
 
 
 def _for_task(parts: Parts, client_id: str, credential: str, scope: str, now: datetime) -> Tokens:
-    """What a task's credential is good for as a token, no longer than its attempt lives."""
+    """What a task's credential is good for as a token, no longer than its attempt lives.
+
+    Without a row, like all that a task does: its attempt is on record, and a job may have a million of them.
+    """
     seat = task_seats.of_credential(parts, credential)
     if seat is None or client_id != TASK_CLIENT_ID:
-        raise _no_such_client()
+        raise _no_such_client(parts, parts.home, client_id, now)
     task = seat.principal
     claims = Claims(
         subject=seat.name,
@@ -99,7 +115,9 @@ def _for_task(parts: Parts, client_id: str, credential: str, scope: str, now: da
     return Tokens(_signed(parts, claims, now))
 
 
-def _no_such_client() -> GrantRefused:
+def _no_such_client(parts: Parts, workspace: str, client_id: str, now: datetime) -> GrantRefused:
+    """What is raised, once it is written down for ``workspace``."""
+    note_refusal(parts, workspace, f"oauth/token/{entrances.told(client_id)}", "client_secret", now=now)
     return GrantRefused("invalid_client", "client_id or client_secret is wrong: no service account has this pair")
 
 
@@ -124,19 +142,34 @@ def prepared(parts: Parts, yes: Approval, *, now: datetime) -> tuple[SignIn, Tok
 
 
 def refresh(parts: Parts, refresh_token: str, scope: str, *, now: datetime) -> Tokens:
-    """A new pair for a refresh token, which is good for nothing from then on. Two statements and a unit of one.
+    """A new pair for a refresh token, which is good for nothing from then on. Two statements and a unit of four.
 
     A token that was used before ends its whole family, access tokens too: two hold it, and one of them has no right
     to. Raises GrantRefused, the same for every token that is not good.
     """
-    shown = _parsed(refresh_token)
+    try:
+        shown = _parsed(refresh_token)
+    except GrantRefused:
+        note_refusal(parts, parts.home, "oauth/token", "refresh_token", now=now)
+        raise
     digest = parts.keyring.refresh_token_digest(shown.secret)
     found = parts.database.read(lambda connection: tokens.find_sign_in(connection, shown.sign_in))
     if found is None:
+        note_refusal(parts, parts.home, "oauth/token", "refresh_token", now=now)
         raise _refused()
     held, role = found
-    if not hmac.compare_digest(held.refresh_digest, digest) or held.expires_at <= now or role is None:
-        parts.database.write(lambda connection: tokens.end_sign_in(connection, held.id), wakes=False)
+    tell = entrances.teller(parts, now=now)
+
+    def end(connection: Connection, action: str = "tokens.reuse") -> None:
+        if tokens.end_sign_in(connection, held.id):
+            act = act_of(held, action, "refresh_token")
+            tell(connection, replace(act, outcome=AuditOutcome.REFUSED, status=_REFUSED))
+
+    if not hmac.compare_digest(held.refresh_digest, digest):
+        parts.database.write(end, wakes=False)
+        raise _refused()
+    if held.expires_at <= now or role is None:
+        parts.database.write(lambda connection: end(connection, "tokens.create"), wakes=False)
         raise _refused()
     narrowed = granted(scope, role, within=held.scope)
     # signed before the old one ends: what fails here leaves the old one good
@@ -146,8 +179,9 @@ def refresh(parts: Parts, refresh_token: str, scope: str, *, now: datetime) -> T
 
     def unit(connection: Connection) -> bool:
         if tokens.rotate(connection, held.id, digest, fresh, now=now, expires_at=now + SIGNED_IN_FOR):
+            tell(connection, act_of(held, "tokens.create", "refresh_token"))
             return True
-        tokens.end_sign_in(connection, held.id)
+        end(connection)
         return False
 
     if not parts.database.write(unit, wakes=False):
@@ -158,19 +192,38 @@ def refresh(parts: Parts, refresh_token: str, scope: str, *, now: datetime) -> T
 def revoke(parts: Parts, token: str, *, now: datetime) -> None:
     """End a token: an access token alone, a refresh token with all that came of its sign-in. One statement and a unit.
 
-    What is no good token is none afterwards either: no error (RFC 7009, section 2.2).
+    What is no good token is none afterwards either: no error (RFC 7009, section 2.2), and nothing to be audited.
     """
+    tell = entrances.teller(parts, now=now)
+
+    def end_all(connection: Connection, held: SignIn) -> None:
+        if tokens.end_sign_in(connection, held.id):
+            tell(connection, replace(act_of(held, "tokens.revoke", "refresh_token"), resource="oauth/revoke"))
+
     if token.startswith(REFRESH_PREFIX):
         held = _held(parts, token, now=now)
         if held is not None:
-            parts.database.write(lambda connection: tokens.end_sign_in(connection, held.id), wakes=False)
+            parts.database.write(lambda connection: end_all(connection, held), wakes=False)
         return
     try:
         found = bearer.opened(parts, token, now=now)
     except BadToken:
         return
     claims = found.claims
-    parts.database.write(lambda connection: tokens.end_token(connection, claims.id, claims.expires_at), wakes=False)
+    act = Act(
+        action="tokens.revoke",
+        resource="oauth/revoke",
+        workspace=claims.workspace,
+        credential="token",
+        actor=claims.subject,
+        kind=found.kind.value,
+    )
+
+    def end_one(connection: Connection) -> None:
+        tokens.end_token(connection, claims.id, claims.expires_at)
+        tell(connection, act)
+
+    parts.database.write(end_one, wakes=False)
 
 
 def introspect(parts: Parts, principal: Principal, token: str, *, now: datetime) -> dict[str, str | int | bool]:
@@ -214,6 +267,31 @@ def granted(scope: str, role: Role, within: str | None = None) -> str:
             "invalid_scope", f"scope names {quoted(each)}, which the role {role.value!r} or the first grant has not"
         )
     return " ".join(sorted(asked or held))
+
+
+def act_of(held: SignIn, action: str, credential: str) -> Act:
+    """Of the person whose sign-in it is, at the place where tokens are given."""
+    return Act(
+        action=action,
+        resource="oauth/token",
+        workspace=held.workspace,
+        credential=credential,
+        actor=held.account,
+        kind=PrincipalKind.USER.value,
+    )
+
+
+def note_refusal(parts: Parts, workspace: str, resource: str, credential: str, *, now: datetime) -> None:
+    """The row of whoever showed a wrong secret: nobody knows who that is."""
+    act = Act(
+        action="tokens.create",
+        resource=resource,
+        workspace=workspace,
+        credential=credential,
+        outcome=AuditOutcome.FAILED,
+        status=_REFUSED,
+    )
+    entrances.refused(parts, act, now=now)
 
 
 def _claims(held: SignIn, role: Role, scope: str, now: datetime) -> Claims:

@@ -15,8 +15,12 @@ from tidemill import secrets
 from tidemill.model.errors import Invalid, TooLarge
 from tidemill.model.ids import BuildKey, new_key
 from tidemill.model.image import source_blob
+from tidemill.model.principal import PrincipalKind
+from tidemill.service import entrances
+from tidemill.service.entrances import Act
 from tidemill.service.parts import Limits, Parts
-from tidemill.store import uploads
+from tidemill.store import identity, uploads
+from tidemill.store.database import Connection
 from tidemill.store.uploads import NewBuild
 
 _TAIL_BYTES: Final = 65_557  # the longest end record: 22 bytes and a comment
@@ -45,7 +49,7 @@ def begin(parts: Parts, capability: str, *, now: datetime) -> None:
 
 
 def accept(parts: Parts, capability: str, arrived: Arrived, *, now: datetime) -> None:
-    """Check the archive, store it, and let it be built. One unit of eight statements.
+    """Check the archive, store it, and let it be built. One unit of nine statements, and four for its row.
 
     Raises Invalid, TooLarge for an archive that no build could use; then nothing is stored and the URL stays good.
     Raises NotFound, Conflict.
@@ -60,7 +64,22 @@ def accept(parts: Parts, capability: str, arrived: Arrived, *, now: datetime) ->
         timeout_s=parts.limits.build_timeout_s,
     )
     digest = secrets.capability_digest(capability)
-    parts.database.write(lambda connection: uploads.take(connection, digest, build, now=now))
+    tell = entrances.teller(parts, now=now)
+
+    def unit(connection: Connection) -> None:
+        taken = uploads.take(connection, digest, build, now=now)
+        is_person = identity.find_account(connection, taken.by) is not None
+        act = Act(
+            action="uploads.accept",
+            resource=f"jobs/{taken.job}",
+            workspace=taken.workspace,
+            credential="upload_url",
+            actor=taken.by,
+            kind=(PrincipalKind.USER if is_person else PrincipalKind.SERVICE_ACCOUNT).value,
+        )
+        tell(connection, act)
+
+    parts.database.write(unit)
 
 
 def check_archive(path: Path, limits: Limits) -> None:

@@ -1,5 +1,6 @@
 """Passwords of accounts, the sessions that they open in browsers, and how often they were guessed at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,9 +74,9 @@ def signed_in(connection: Connection, digest: str, now: datetime) -> SignedIn | 
     return None if row is None or row.expires_at <= now else SignedIn(row.id, row.email)
 
 
-def end_session(connection: Connection, digest: str) -> None:
-    """One statement, by primary key."""
-    connection.execute(delete(schema.browser_session).where(_SESSION.digest == digest))
+def end_session(connection: Connection, digest: str) -> bool:
+    """False where there was none. One statement, by primary key."""
+    return connection.execute(delete(schema.browser_session).where(_SESSION.digest == digest)).rowcount == 1
 
 
 def guessed(connection: Connection, about: str, *, now: datetime, window: timedelta) -> int:
@@ -89,6 +90,13 @@ def guessed(connection: Connection, about: str, *, now: datetime, window: timede
     until = now + window if is_over else row.expires_at
     connection.execute(update(schema.guess).where(_GUESS.about == about).values(tries=count, expires_at=until))
     return count
+
+
+def any_past(connection: Connection, bounds: Sequence[tuple[str, int]], *, now: datetime) -> bool:
+    """Whether one of these was guessed at more often than its bound. One statement, by primary keys."""
+    most = dict(bounds)
+    rows = connection.execute(select(_GUESS.about, _GUESS.tries).where(_GUESS.about.in_(most), _GUESS.expires_at > now))
+    return any(row.tries > most[row.about] for row in rows)
 
 
 def forget_guesses(connection: Connection, about: str) -> None:

@@ -116,9 +116,10 @@ def rotate(connection: Connection, sign_in: str, old: str, new: str, *, now: dat
     return changed.rowcount == 1
 
 
-def end_sign_in(connection: Connection, sign_in: str) -> None:
-    """All tokens that came of it are good for nothing from now on. One statement, by primary key."""
-    connection.execute(delete(schema.sign_in).where(_SIGN_IN.id == sign_in))
+def end_sign_in(connection: Connection, sign_in: str) -> bool:
+    """All tokens that came of it are good for nothing from now on; False where they were not. One statement, by
+    primary key."""
+    return connection.execute(delete(schema.sign_in).where(_SIGN_IN.id == sign_in)).rowcount == 1
 
 
 def end_sign_ins(connection: Connection, account: str, workspace: str | None = None) -> None:

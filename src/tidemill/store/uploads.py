@@ -20,6 +20,7 @@ ARRIVAL: Final = timedelta(hours=1)
 _KEPT: Final = timedelta(days=1)
 
 _UPLOAD: Final = schema.upload.c
+_REVISION: Final = schema.revision.c
 _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _UPLOAD.digest,
     _UPLOAD.workspace,
@@ -74,10 +75,19 @@ def begin(connection: Connection, digest: str, *, now: datetime) -> None:
     connection.execute(update(schema.upload).where(_UPLOAD.digest == digest).values(expires_at=now + ARRIVAL))
 
 
-def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime) -> JobKey:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Whose source it is. ``by``: the account or service account that was given the capability."""
+
+    workspace: str
+    job: str
+    by: str
+
+
+def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime) -> Taken:
     """The source is stored: spend the capability, make the build, move the job to BUILDING. Raises as ``begin``.
 
-    Eight statements, by primary keys.
+    Nine statements, by primary keys.
     """
     upload, job = _usable(connection, digest, now)
     connection.execute(
@@ -102,7 +112,10 @@ def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime)
     jobs.move(connection, job, Move(state=JobState.BUILDING, message=message, revision=upload.revision), now=now)
     until = now + timedelta(seconds=upload.building_s) if upload.building_s else None
     connection.execute(update(schema.job).where(schema.job.c.key == job.key).values(building_until=until))
-    return JobKey(job.key)
+    by = connection.scalar(
+        select(_REVISION.created_by).where(_REVISION.job == job.key, _REVISION.id == upload.revision)
+    )
+    return Taken(workspace=job.workspace, job=job.name, by=by or "")
 
 
 def forget(connection: Connection, *, now: datetime) -> list[tuple[JobKey, str]]:
