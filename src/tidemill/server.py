@@ -144,6 +144,7 @@ def serve(settings: Settings) -> None:
             outlook=_outlook(running, signals),
             public_url=settings.public_url,
             plan=settings.plan,
+            closing=lambda: signals.count > 0,
         )
         web = _web(context, settings)
         thread = threading.Thread(target=_run_web, args=(web, listener, signals), name="tidemill-http")
@@ -386,6 +387,7 @@ def _greet(url: str, web: uvicorn.Server, thread: threading.Thread) -> None:
 def _stop(running: _Running, web: uvicorn.Server, thread: threading.Thread, signals: _Signals) -> None:
     """Claim nothing more, let requests finish, commit what was reported, let go of the node or end it."""
     web.should_exit = True
+    running.parts.database.news.signal()  # streams of events look up and end
     running.scheduler.stop()
     thread.join()
     if signals.count > 1:

@@ -228,7 +228,7 @@ BUGS = {
     "a lost attempt is charged": Bug(losses_charged, ("I4",), first=3),
     "a node counts as told before it is": Bug(told_before_the_call, ("I1",), first=28, die_at="before engine.cancel"),
     "counters do not change with what they count": Bug(counters_left_alone, ("I6",)),
-    "what was lost runs again at once": Bug(losses_retried_at_once, ("I4",), first=6),
+    "what was lost runs again at once": Bug(losses_retried_at_once, ("I4",), first=88),
     "the same request makes another execution": Bug(same_request_not_recognised, ("I10", "IntegrityError"), first=2),
     "retries start before their time": Bug(retries_before_their_time, ("I4",), first=6),
     "turns are not remembered": Bug(turns_forgotten, ("I12",), first=10),

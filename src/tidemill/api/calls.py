@@ -28,6 +28,7 @@ UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 
 # reads what FastAPI reads of the other flags
 _FLAG: Final = TypeAdapter(bool)
+MAX_STREAMS: Final = 256
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
 _PASSWORDS: Final = 2
@@ -38,7 +39,9 @@ _LENGTH_DIGITS: Final = 19
 class Context:
     """What all requests share. ``problem`` says why no work can be accepted, None when it can.
 
+    ``closing`` says whether the server is about to end: what would be answered without end is ended then.
     ``outlook`` says how things look to the scheduler; without one, that it has not looked yet.
+    ``streams`` counts those who read events as they come; each is one for hours.
     ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once,
     ``passwords`` how many are hashed: that takes 19 MiB each, and a core.
     """
@@ -49,6 +52,8 @@ class Context:
     outlook: Callable[[], Outlook] = Outlook
     public_url: str = ""
     plan: str = "self-hosted"
+    closing: Callable[[], bool] = lambda: False
+    streams: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_STREAMS))
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
     passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_PASSWORDS))

@@ -29,6 +29,7 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v0/executions/{execution}"): "jobs:get",
     ("GET", "/v0/executions/{execution}/explain"): "jobs:get",
     ("GET", "/v0/observability/logs"): "jobs:get",
+    ("GET", "/v0/events"): "jobs:list",
     ("GET", "/v0/audit"): "audit:list",
     ("GET", "/v0/keys"): "keys:rotate",
     ("POST", "/v0/keys/rotate"): "keys:rotate",

@@ -13,6 +13,7 @@
     ├── Conflict             not in the state it is in now          CONFLICT
     │   ├── AlreadyExists    the name or id is taken                ALREADY_EXISTS
     │   └── NotRunnable      the job takes no executions now        NOT_RUNNABLE
+    ├── Gone                 it was kept for its time, and is over  GONE
     ├── OverQuota            a cap of the workspace is reached      OVER_QUOTA
     ├── RateLimited          too many requests in a short time      RATE_LIMITED
     ├── TooSlow              a request did not arrive in time       REQUEST_TIMEOUT
@@ -98,6 +99,11 @@ class AlreadyExists(Conflict):
 class NotRunnable(Conflict):
     error_code = "NOT_RUNNABLE"
     words = "Job takes no executions"
+
+
+class Gone(TidemillError):
+    error_code = "GONE"
+    words = "Gone"
 
 
 class OverQuota(TidemillError):

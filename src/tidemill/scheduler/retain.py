@@ -14,7 +14,7 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import oldest_key
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.problems import Problems
-from tidemill.store import deploys, forgotten, inputs, outdated, ranges, tokens
+from tidemill.store import deploys, events, forgotten, inputs, outdated, ranges, tokens
 from tidemill.store.database import Database
 
 T = TypeVar("T")
@@ -53,6 +53,8 @@ class Retention:
         yield from self._repeat(partial(tokens.sweep, now=now, limit=self._policy.swept_rows))
         yield from self._drop_unused(now - timedelta(seconds=self._policy.unused_inputs_s))
         yield from self._purge()
+        # before what they are about: who reads on behind what was swept is told, and looks at what there is
+        yield from self._repeat(partial(events.sweep, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._forget(cutoff, now)
         yield from self._repeat(partial(outdated.forget_builds, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._repeat(partial(outdated.forget_jobs, cutoff=cutoff))

@@ -118,6 +118,20 @@ ALWAYS: Final[Mapping[str, str]] = {
                       WHERE a.kind = 't' AND a.charged = 1 AND a.number < t.attempt GROUP BY a.owner) f
             ON f.owner = e.key
          WHERE e.retried <> COALESCE(f.n, 0)""",
+    # what is older than the first event that is kept had none, or lost it to the sweep
+    "I8: an execution's last event says its state": """
+        SELECT e.key, e.state, v.status FROM execution e
+          LEFT JOIN (SELECT key, status, MAX(number) FROM event WHERE execution <> '' GROUP BY key) v ON v.key = e.key
+         WHERE v.status IS NOT e.state
+           AND (v.status IS NOT NULL OR e.created_at > (SELECT MIN(at) FROM event))""",
+    "I8: a task's last attempt has the number of its last change": """
+        SELECT a.owner, a.idx, a.number FROM attempt a
+          JOIN task t ON t.execution = a.owner AND t.idx = a.idx AND t.attempt = a.number
+         WHERE a.kind = 't' AND a.change IS NULL AND a.claimed_at > (SELECT MIN(at) FROM event)""",
+    "I8: no number is given twice, or beyond the line": """
+        SELECT number, COUNT(*) AS times FROM (
+            SELECT change AS number FROM attempt WHERE change IS NOT NULL UNION ALL SELECT number FROM event)
+         GROUP BY number HAVING COUNT(*) > 1 OR number > (SELECT last FROM event_line)""",
     "I9: a live attempt of a task is the one that its task runs": """
         SELECT a.owner, a.idx, a.number, t.state, t.attempt FROM attempt a
           LEFT JOIN task t ON t.execution = a.owner AND t.idx = a.idx

@@ -33,11 +33,15 @@ _SPACE_WORDS: Final = ("database or disk is full", "disk I/O error", "readonly d
 
 
 class Changes:
-    """Counts commits that others may want to know of; ``wait`` sleeps until there is a new one."""
+    """Counts commits that others may want to know of.
+
+    ``wait`` sleeps until there is a new one; ``call`` is for those who may not sleep.
+    """
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._count = 0
+        self._callbacks: set[Callable[[], None]] = set()
 
     @property
     def count(self) -> int:
@@ -47,6 +51,25 @@ class Changes:
         with self._condition:
             self._count += 1
             self._condition.notify_all()
+            callbacks, self._callbacks = self._callbacks, set()
+        for callback in callbacks:
+            callback()
+
+    def call(self, seen: int, callback: Callable[[], None]) -> bool:
+        """Have ``callback`` called once, by the thread that signals, when the count differs from ``seen``.
+
+        False when it does so already: then nothing is called.
+        """
+        with self._condition:
+            if self._count != seen:
+                return False
+            self._callbacks.add(callback)
+            return True
+
+    def forget(self, callback: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        with self._condition:
+            self._callbacks.discard(callback)
 
     def wait(self, seen: int, timeout_s: float | None) -> int:
         """The count, once it differs from ``seen`` or ``timeout_s`` has passed."""

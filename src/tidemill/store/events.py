@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from tidemill.model.ids import ExecutionKey, JobKey, OwnerKind
+from tidemill.model.ids import JobKey, OwnerKind
 from tidemill.model.states import ExecutionState, TaskState, rowless_state
 from tidemill.store import schema
 from tidemill.store.schema import AnyRow
@@ -42,11 +42,12 @@ _EXECUTION: Final = schema.execution.c
 _JOB: Final = schema.job.c
 
 _NEXT: Final = update(schema.event_line).values(last=_LINE.last + bindparam("count")).returning(_LINE.last)
-_COLUMNS: Final = ("number", "workspace", "job", "execution", "status", "message", "at")
+_COLUMNS: Final = ("number", "key", "workspace", "job", "execution", "status", "message", "at")
 _OF_EXECUTION: Final = insert(schema.event).from_select(
     _COLUMNS,
     select(
         bindparam("the_number", type_=BigInteger()),
+        _EXECUTION.key,
         _EXECUTION.workspace,
         _JOB.name,
         _EXECUTION.id,
@@ -61,6 +62,7 @@ _OF_JOB: Final = insert(schema.event).from_select(
     _COLUMNS,
     select(
         bindparam("the_number", type_=BigInteger()),
+        _JOB.key,
         _JOB.workspace,
         _JOB.name,
         literal(""),
@@ -87,10 +89,13 @@ class Asked:
 class Change:
     """One event. ``execution`` is "" for one of a job; ``task`` is None but for one of a task.
 
+    ``key`` is of the execution, or of the job.
+
     ``attempt`` counts from 1; ``reason`` and ``exit_code`` are of the task's last end.
     """
 
     number: int
+    key: int
     at: datetime
     job: str
     status: str
@@ -187,6 +192,7 @@ def _tasks(connection: Connection, asked: Asked, until: int) -> Iterable[AnyRow]
     return connection.execute(
         select(
             _ATTEMPT.change,
+            _ATTEMPT.owner,
             _ATTEMPT.number,
             _ATTEMPT.claimed_at,
             _ATTEMPT.ended_at,
@@ -211,7 +217,13 @@ def _tasks(connection: Connection, asked: Asked, until: int) -> Iterable[AnyRow]
 
 def _of_row(row: AnyRow) -> Change:
     return Change(
-        number=row.number, at=row.at, job=row.job, status=row.status, execution=row.execution, message=row.message
+        number=row.number,
+        key=row.key,
+        at=row.at,
+        job=row.job,
+        status=row.status,
+        execution=row.execution,
+        message=row.message,
     )
 
 
@@ -221,6 +233,7 @@ def _of_task(row: AnyRow) -> Change:
         state = rowless_state(ExecutionState(row.execution_state))
     return Change(
         number=row.change,
+        key=row.owner,
         at=row.ended_at or row.claimed_at,
         job=row.job,
         status=state.value,

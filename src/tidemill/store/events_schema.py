@@ -1,4 +1,4 @@
-"""The tables that events are read from: a number line shared by all, and a row for each event of a job or an execution."""
+"""The tables that events are read from: one number line for all, and a row for each event of a job or an execution."""
 
 from sqlalchemy import BigInteger, Column, Index, String, Table, Text
 
@@ -17,6 +17,7 @@ event = Table(
     "event",
     metadata,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", BigInteger, nullable=False),  # of the execution, or of the job
     Column("workspace", String(64), nullable=False),
     Column("job", String(49), nullable=False),  # its name; both names stay when the things are gone
     Column("execution", String(64), nullable=False, server_default=""),  # its id; "" for an event of the job itself

@@ -9,6 +9,7 @@ from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
 from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, either_shape, listed, page_of, ref
 from tidemill.api.described.audit import AUDIT, AUDIT_SCHEMAS
 from tidemill.api.described.bodies import bodies, body_of
+from tidemill.api.described.events import EVENT_SCHEMAS, EVENTS
 from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.keys import KEYS, KEYS_SCHEMAS
 from tidemill.api.described.links import links
@@ -144,6 +145,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     **IDENTITY,
     **AUDIT,
+    **EVENTS,
     **TOKENS,
     **KEYS,
     ("GET", "/v0/agents"): _NONE,
@@ -157,7 +159,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 _IDS: Final = {
     (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
 }
-_NOUNS: Final = frozenset({"audit", "jobs", "keys", "workspaces", "service_accounts", "users"})
+_NOUNS: Final = frozenset({"audit", "events", "jobs", "keys", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
 _EVERYWHERE: Final = (408, 431)
 """A request that comes too slowly, or with too much of a head."""
@@ -193,6 +195,7 @@ def document() -> dict[str, Any]:
                 **SCHEMAS,
                 **IDENTITY_SCHEMAS,
                 **AUDIT_SCHEMAS,
+                **EVENT_SCHEMAS,
                 **TOKENS_SCHEMAS,
                 **KEYS_SCHEMAS,
                 **bodies(),

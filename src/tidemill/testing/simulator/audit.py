@@ -18,6 +18,7 @@ from tidemill.model.retry import backoff
 from tidemill.model.states import EXECUTION_FINAL, TASK_FINAL, ExecutionState, JobState, TaskState
 from tidemill.store import check, schema
 from tidemill.store.ledger_settle import CHARGED
+from tidemill.testing.simulator.reader import Reader
 from tidemill.testing.simulator.users import NOTHING, SECRET, VISITOR
 from tidemill.testing.simulator.world import World
 
@@ -58,6 +59,8 @@ class Audit:
         self._logfiles = LogFiles(world.sim.folder / "logs")
         self._ends: dict[object, object] = {}
         self._waits: dict[tuple[int, int, int], datetime] = {}
+        self._database = world.sim.database
+        self._readers: dict[str, Reader] = {}
         self._before_calm: set[AttemptId] = set()
         self._ended_before: set[AttemptId] | None = None
 
@@ -72,6 +75,7 @@ class Audit:
         mine = (self._fixed, self._waited, self._answered, self._results, self._starts)
         for rule in (_caps, _stats, _verdicts, _unique, *mine):
             found += rule(rows)
+        found += self._followed(rows, to_the_end=at_rest)
         if well:
             found += self._well(rows)
         if at_rest:
@@ -141,6 +145,15 @@ class Audit:
             row = rows.executions.get(key)
             if row is None or row.state in _OPEN:
                 yield f"I2: execution {key} was cancelled and is {row and row.state}"
+
+    def _followed(self, rows: Rows, *, to_the_end: bool) -> Iterator[str]:
+        """I8: who follows events sees them in order, and at the end how everything is."""
+        for name in sorted(rows.workspaces):
+            reader = self._readers.setdefault(name, Reader(self._database, name))
+            yield from reader.read()
+            if to_the_end:
+                yield from reader.read_all()
+                yield from reader.misses(rows.executions, rows.tasks)
 
     def _results(self, rows: Rows) -> Iterator[str]:
         """I3: a result is what its own attempt left; ends say what the engine said."""

@@ -26,6 +26,7 @@ LOG_WRITES: Final = frozenset({"append", "sync", "keep", "undo"})
 UNITS: Final = frozenset(
     {
         "deploys.drop_expired",
+        "events.sweep",
         "executions.create",
         "forgotten.forget",
         "forgotten.purge",

@@ -23,6 +23,7 @@ def upgrade() -> None:
     op.create_table(
         "event",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.BigInteger(), nullable=False),
         sa.Column("workspace", sa.String(length=64), nullable=False),
         sa.Column("job", sa.String(length=49), nullable=False),
         sa.Column("execution", sa.String(length=64), server_default="", nullable=False),

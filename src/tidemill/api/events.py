@@ -1,0 +1,141 @@
+"""GET /v0/events: what changed in a workspace, as pages or as a stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Final
+
+import anyio
+from fastapi import APIRouter
+from starlette.responses import Response, StreamingResponse
+
+from tidemill.api import auth
+from tidemill.api.auth import Asked
+from tidemill.api.calls import MAX_STREAMS, Call, json_answer
+from tidemill.api.problems import problem
+from tidemill.api.wire_events import KEEP_ALIVE, page_view, stream_end, stream_text
+from tidemill.model.errors import Invalid, Overloaded, TidemillError
+from tidemill.model.quoted import quoted
+from tidemill.service import events
+from tidemill.service.events import Watch
+from tidemill.store.database import Changes
+from tidemill.store.events import Page
+
+router = APIRouter()
+
+MAX_WAIT_S: Final = 60
+MAX_EVENTS: Final = 1_000
+STREAM: Final = "text/event-stream"
+NEWEST: Final = "newest"
+
+_EVENTS: Final = 200
+_DIGITS: Final = 18
+# what happens within it is told together: a stream costs at most so many reads a second
+_PAUSE_S: Final = 0.1
+_KEEP_ALIVE_S: Final = 15.0
+
+
+@router.get("/v0/events")
+async def get_events(call: Asked) -> Response:
+    wanted = await call.run(partial(events.watch, call.parts, call.principal, _watch(call)))
+    after = await _after(call)
+    if STREAM in call.request.headers.get("accept", ""):
+        first = await _read(call, wanted, after, MAX_EVENTS)  # what is wrong is told before the stream begins
+        if call.context.streams.borrowed_tokens >= MAX_STREAMS:
+            raise Overloaded(f"{MAX_STREAMS} streams of events are open; ask again, or read pages with ?wait=")
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_stream(call, wanted, first), media_type=STREAM, headers=headers)
+    limit = min(_number(call, "limit", _EVENTS, 1), MAX_EVENTS)
+    wait_s = _number(call, "wait", 0, 0)
+    if wait_s > MAX_WAIT_S:
+        raise Invalid(f"wait is {wait_s}; it must be 0 to {MAX_WAIT_S} seconds")
+    return json_answer(page_view(await _waited(call, wanted, after, limit, wait_s)))
+
+
+async def _waited(call: Call, wanted: Watch, after: int, limit: int, wait_s: int) -> Page:
+    """A page, once it holds an event or the time is over."""
+    news = call.parts.database.news
+    seen = news.count
+    page = await _read(call, wanted, after, limit)
+    with anyio.move_on_after(wait_s):
+        while not page.changes and not call.context.closing():
+            if page.after >= page.newest:
+                await _signalled(news, seen)
+            seen = news.count
+            page = await _read(call, wanted, page.after, limit)
+    return page
+
+
+async def _stream(call: Call, wanted: Watch, page: Page) -> AsyncIterator[bytes]:
+    """Pages as they come, until the client goes, the server ends, or the credential does.
+
+    No thread and no reader is held between two of them. A server that ends closes it without a word: clients come again
+    with the last id.
+    """
+    news = call.parts.database.news
+    async with call.context.streams:
+        yield stream_text(page)
+        while not call.context.closing():
+            seen = news.count
+            try:
+                await auth.authenticate(call.request)  # it may have ended meanwhile
+                page = await _read(call, wanted, page.after, MAX_EVENTS)
+            except TidemillError as error:
+                yield stream_end(bytes(problem(error).body))
+                return
+            if page.changes:
+                yield stream_text(page)
+            if page.after < page.newest:
+                continue
+            await anyio.sleep(_PAUSE_S)
+            with anyio.move_on_after(_KEEP_ALIVE_S) as patience:
+                await _signalled(news, seen)
+            if patience.cancelled_caught:
+                yield KEEP_ALIVE
+
+
+async def _signalled(news: Changes, seen: int) -> None:
+    """Once the count differs from ``seen``."""
+    loop, rung = asyncio.get_running_loop(), asyncio.Event()
+
+    def ring() -> None:
+        loop.call_soon_threadsafe(rung.set)
+
+    if news.call(seen, ring):
+        try:
+            await rung.wait()
+        finally:
+            news.forget(ring)
+
+
+async def _read(call: Call, wanted: Watch, after: int, limit: int) -> Page:
+    return await call.run(partial(events.page, call.parts, call.principal, wanted, after, limit))
+
+
+def _watch(call: Call) -> Watch:
+    asked = call.request.query_params
+    tasks = asked.get("tasks", "")
+    if tasks not in {"", "true", "false"}:
+        raise Invalid(f"tasks is {quoted(tasks)}; it must be true or false")
+    return Watch(job=asked.get("job", ""), execution=asked.get("execution", ""), tasks=tasks != "false")
+
+
+async def _after(call: Call) -> int:
+    """From where on: a browser that comes again says it in a header. Raises Invalid."""
+    value = call.request.headers.get("last-event-id") or call.request.query_params.get("after", "")
+    if value == NEWEST:
+        return await call.run(partial(events.newest, call.parts))
+    if not value:
+        return 0
+    if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS:
+        raise Invalid(f"after is {quoted(value)}; it must be the number of an event, 0 or {NEWEST}")
+    return int(value)
+
+
+def _number(call: Call, name: str, default: int, least: int) -> int:
+    value = call.request.query_params.get(name, "")
+    if not value:
+        return default
+    if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS or int(value) < least:
+        raise Invalid(f"{name} is {quoted(value)}; it must be a whole number from {least} on")
+    return int(value)
