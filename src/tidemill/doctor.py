@@ -141,8 +141,7 @@ def audit_chain(settings: Settings) -> Checked:
     """Whether the audit is whole. Reads only; a server may be running. Raises KeyRingError, OSError without its key."""
     given = settings.key_ring
     text = given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text()
-    mac = partial(KeyRing.parse(text).mac, "audit")
-    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=mac))
+    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=KeyRing.parse(text).audit_mac))
 
 
 def findings(data_dir: Path) -> Iterator[Finding]:
@@ -226,4 +225,6 @@ def _report_audit(settings: Settings, console: Console) -> int:
     if not checked.violations:
         # who keeps this line elsewhere can tell a copy of an older day from the database of today
         console.print(f"the audit is whole: {checked.rows} rows, the newest {checked.newest or 'none'}")
+        if checked.cut is not None:
+            console.print(f"it begins with row {checked.cut.number + 1}: older ones, up to {checked.cut.at}, were cut")
     return 1 if checked.violations else 0

@@ -124,6 +124,10 @@ class KeyRing:
         """HMAC-SHA256 of ``data`` under the pepper; hashes for different purposes never meet."""
         return hmac.digest(hmac.digest(self.pepper, purpose.encode(), "sha256"), data, "sha256")
 
+    def audit_mac(self, data: bytes) -> bytes:
+        """The keyed hash that chains the rows of the audit."""
+        return self.mac("audit", data)
+
     def api_key_digest(self, api_key: str) -> str:
         """How an API key is kept: it is 256 random bits, so a keyed hash is enough and a slow one is not needed."""
         return self.mac("api key", api_key.encode()).hex()

@@ -308,6 +308,8 @@ def _policy(settings: Settings, local_url: str) -> SchedulerPolicy:
         region=settings.region,
         grace_s=settings.kill_grace_s,
         retention_days=settings.retention_days,
+        audit_retention_days=settings.audit_retention_days,
+        home=settings.bootstrap_workspace,
         result_max_bytes=settings.max_result_bytes,
         log_max_bytes=settings.max_attempt_log_bytes,
         unpacked_max_bytes=settings.max_unpacked_bytes,

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     retention_days: Annotated[float, Field(ge=0.01)] = Field(
         default=30.0, description="Days for which executions that have ended, their results and their logs are kept."
     )
+    audit_retention_days: Annotated[float, Field(ge=1, le=36_500)] | None = Field(
+        default=None, description="Days for which rows of the audit are kept, to the whole day; absent: for ever."
+    )
     max_tasks: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=1_000_000, description="Most tasks of one execution."
     )

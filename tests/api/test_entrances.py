@@ -18,6 +18,7 @@ from tests.costs import cost
 from tidemill.model.audit import AuditEntry
 from tidemill.service import entrances
 from tidemill.store import audit
+from tidemill.store.audit_anchor import Mac
 
 ACCOUNT: Final = "user-member@example.org"
 REVOKE: Final = "/v0/oauth/revoke"
@@ -319,7 +320,7 @@ def test_a_row_that_cannot_be_written_takes_what_was_done_along(
 ) -> None:
     real = audit.append
 
-    def failing(connection: Any, entry: AuditEntry, mac: audit.Mac) -> None:
+    def failing(connection: Any, entry: AuditEntry, mac: Mac) -> None:
         if entry.action == action:
             raise ValueError("no row")
         real(connection, entry, mac)

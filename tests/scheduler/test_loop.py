@@ -3,16 +3,21 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 
+from tests.store.test_audit import ENTRY
 from tidemill.engine.fake import FakeEngine, Play
 from tidemill.model.states import ExecutionState
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.store import log_blocks
+from tidemill.store import audit, log_blocks
+from tidemill.store.audit import AuditPage
 from tidemill.store.log_blocks import BlockQuery
+from tidemill.store.schema import audit_head
 from tidemill.testing.sim import NODE, Given, Sim
 
 POLICY = SchedulerPolicy(task_url="http://sim/v0", run_url="http://sim", poll_s=0.05, look_every_s=0.05)
@@ -38,14 +43,14 @@ class Running:
         self.engine = FakeEngine([NODE], sim.scripts, clock=time.time, pause=rest)
         self.scheduler = self.new()
 
-    def new(self) -> Scheduler:
+    def new(self, policy: SchedulerPolicy = POLICY) -> Scheduler:
         return Scheduler(
             database=self.sim.database,
             engine=self.engine,
             keyring=self.sim.keyring,
             blobs=self.sim.blobs,
             logfiles=self.sim.logfiles,
-            policy=POLICY,
+            policy=policy,
         )
 
 
@@ -124,3 +129,27 @@ def test_stopping_one_that_never_started_is_nothing(sim: Sim) -> None:
 
 def test_node_facts_are_kept_for_others(running: Running) -> None:
     until(lambda: running.sim.kept_node() == (NODE.memory_mb, NODE.slots))
+
+
+def test_the_old_end_of_the_audit_goes_where_that_is_wished(running: Running) -> None:
+    database, mac = running.sim.database, running.sim.keyring.audit_mac
+    old = replace(ENTRY, at=datetime(2020, 1, 1, tzinfo=UTC))
+    # the simulation empties all tables: here a chain begins, as in a file that is new
+    database.write(lambda connection: connection.execute(audit_head.insert().values(id=1, number=0, mac="", seal="")))
+    database.write(lambda connection: audit.append(connection, old, mac))
+
+    def actions() -> list[str]:
+        page = AuditPage(workspace="main", limit=10)
+        return [row.entry.action for row in database.read(lambda connection: audit.find_page(connection, page))]
+
+    running.scheduler.stop()
+    running.scheduler = running.new(replace(POLICY, retain_every_s=0.05))
+    running.scheduler.start()
+    work = running.sim.submit(Given(tasks=1))
+    until(lambda: running.sim.state(work) is ExecutionState.SUCCEEDED)
+    running.scheduler.stop()
+    assert actions() == ["jobs.create"]
+    running.scheduler = running.new(replace(POLICY, retain_every_s=0.05, audit_retention_days=30.0, home="main"))
+    running.scheduler.start()
+    until(lambda: actions() == ["audit.cut"])
+    assert database.read(lambda connection: audit.check(connection, mac)).violations == []

@@ -7,6 +7,8 @@ from typing import Final
 
 NOBODY: Final = "nobody"
 """The kind of actor where it is not known who asked."""
+SERVER: Final = "server"
+"""The kind of actor of what the server does by itself."""
 
 
 class AuditOutcome(StrEnum):
@@ -21,7 +23,7 @@ class AuditOutcome(StrEnum):
 class AuditEntry:
     """One request. ``workspace`` is empty where it meant none that there is.
 
-    ``actor`` is an account's id or a service account's client id, "" with the ``actor_kind`` ``NOBODY``;
+    ``actor`` is an account's id or a service account's client id, "" with the ``actor_kind`` ``NOBODY`` or ``SERVER``;
     ``credential`` the kind of what it presented, ``resource`` the path of the resource below /v0, and of what was made;
     ``request`` our own id of the request.
     """

@@ -15,6 +15,7 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.engine.protocol import Engine
 from tidemill.model.ids import NodeId
 from tidemill.model.outlook import Outlook
+from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.collect import Collector
 from tidemill.scheduler.listen import Inbox, Listener
 from tidemill.scheduler.parts import Parts
@@ -63,7 +64,13 @@ class Scheduler:
         self._collector = Collector(self._parts)
         self._listeners: dict[NodeId, Listener] = {}
         self._sweeper = Sweeper(
-            Retention(database=database, blobs=blobs, logfiles=logfiles, policy=policy),
+            Retention(
+                database=database,
+                blobs=blobs,
+                logfiles=logfiles,
+                policy=policy,
+                audit_end=_audit_end(self._parts),
+            ),
             clock=clock,
             every_s=policy.retain_every_s,
             problems=self._parts.problems,
@@ -149,3 +156,16 @@ class Scheduler:
         self._settle_reports(ticker)
         for listener in self._listeners.values():
             listener.join()
+
+
+def _audit_end(parts: Parts) -> AuditEnd | None:
+    policy = parts.policy
+    if policy.audit_retention_days is None:
+        return None
+    return AuditEnd(
+        database=parts.database,
+        mac=parts.keyring.audit_mac,
+        workspace=policy.home,
+        days=policy.audit_retention_days,
+        rows=policy.swept_rows,
+    )

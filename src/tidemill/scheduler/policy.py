@@ -21,6 +21,10 @@ class SchedulerPolicy:
     reconcile_every_s: float = 30.0
     retention_days: float = 30.0
     """How long executions that have ended are kept, with all that is theirs."""
+    audit_retention_days: float | None = None
+    """How long rows of the audit are kept; None: for ever."""
+    home: str = ""
+    """The workspace that the server began with, whose admins see what it does by itself."""
     retain_every_s: float = 60.0
     swept_rows: int = 1_000
     """How many rows a unit of the sweep deletes."""

@@ -12,6 +12,7 @@ import structlog
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import oldest_key
+from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.problems import Problems
 from tidemill.store import deploys, events, forgotten, inputs, outdated, ranges, tokens
@@ -37,7 +38,17 @@ class Retention:
     one; so each is looked at once, and a sweep costs what has expired since the one before.
     """
 
-    def __init__(self, *, database: Database, blobs: Blobs, logfiles: LogFiles, policy: SchedulerPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        blobs: Blobs,
+        logfiles: LogFiles,
+        policy: SchedulerPolicy,
+        audit_end: AuditEnd | None = None,
+    ) -> None:
+        """Without ``audit_end`` the audit is kept for ever."""
+        self._audit_end = audit_end
         self._database = database
         self._blobs = blobs
         self._logfiles = logfiles
@@ -58,6 +69,8 @@ class Retention:
         yield from self._forget(cutoff, now)
         yield from self._repeat(partial(outdated.forget_builds, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._repeat(partial(outdated.forget_jobs, cutoff=cutoff))
+        if self._audit_end is not None:
+            yield from self._audit_end.units(now)
 
     def files(self, now: datetime) -> Iterator[None]:
         """The same for blobs, log files and what leads to them, whose folders are read whole: for once in a while."""

@@ -13,7 +13,8 @@ from tidemill.secrets import KeyRing
 from tidemill.service.parts import Parts
 from tidemill.store import audit, workspaces
 from tidemill.store.api_keys import ApiKey
-from tidemill.store.audit import Audited, AuditPage, Mac
+from tidemill.store.audit import Audited, AuditPage
+from tidemill.store.audit_anchor import Mac
 from tidemill.store.database import Connection
 from tidemill.store.executions import Created
 from tidemill.store.identity import Member
@@ -95,7 +96,7 @@ def find_page(parts: Parts, page: AuditPage) -> list[Audited]:
 
 def key_of(keyring: KeyRing) -> Mac:
     """The keyed hash that chains the rows."""
-    return partial(keyring.mac, "audit")
+    return keyring.audit_mac
 
 
 def _with_name(entry: AuditEntry, value: object) -> AuditEntry:

@@ -1,24 +1,24 @@
 """The audit: rows that are only ever added, chained by keyed hashes (docs/decisions/0099).
 
 Every row's mac covers its content and the mac of the row before it. One row, the head, says which is the newest, under
-a seal of its own. ``Mac`` is a keyed hash whose key is not in the database.
+a seal of its own. ``Mac`` is a keyed hash whose key is not in the database. The old end may be cut; then the anchor
+says where the chain begins (docs/decisions/0102).
 """
 
 import hmac
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
 from tidemill.model.audit import AuditEntry, AuditOutcome
-from tidemill.store import schema
+from tidemill.store import audit_anchor, schema
+from tidemill.store.audit_anchor import Anchor, Mac
 from tidemill.store.columns import AnyRow
-
-Mac: TypeAlias = Callable[[bytes], bytes]
 
 SHOWN: Final = 20
 _LOST: Final = "lost"
@@ -26,6 +26,7 @@ _AUDIT: Final = schema.audit.c
 _HEAD: Final = schema.audit_head.c
 _CONTENT: Final = tuple(_AUDIT[each.name] for each in fields(AuditEntry))
 _READ_HEAD: Final = select(_HEAD.number, _HEAD.mac, _HEAD.seal)
+_IN_ORDER: Final = select(_AUDIT.number, *_CONTENT, _AUDIT.mac).order_by(_AUDIT.number)
 _ADD: Final = insert(schema.audit)
 _MOVE_HEAD: Final = update(schema.audit_head).values(
     number=bindparam("new_number"), mac=bindparam("new_mac"), seal=bindparam("new_seal")
@@ -59,11 +60,23 @@ class Audited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """How many rows there are, the mac of the newest one, and what is wrong, a sentence each (at most 20)."""
+    """How many rows there are, the mac of the newest one, and what is wrong, a sentence each (at most 20).
+
+    ``cut``: what is kept no more, None where all of it is.
+    """
 
     rows: int
+    cut: Anchor | None
     newest: str
     violations: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Rows that may go: the number of the first, and the last, which becomes the anchor."""
+
+    first: int
+    last: Anchor
 
 
 def append(connection: Connection, entry: AuditEntry, mac: Mac) -> None:
@@ -95,8 +108,16 @@ def find_page(connection: Connection, page: AuditPage) -> list[Audited]:
 def check(connection: Connection, mac: Mac) -> Checked:
     """Whether every row is what was added, in the order it was added, up to the newest. Reads the whole table."""
     found: list[str] = []
-    number, before = 0, ""
+    anchor, number, before = None, 0, ""
+    if (held := audit_anchor.read(connection)) is not None:
+        anchor, seal = held
+        number, before = anchor.number, anchor.mac
+        if not audit_anchor.is_ours(anchor, seal, mac):
+            found.append(f"the anchor of the audit was changed: nobody with its key cut it behind row {number}")
     for row in _rows(connection):
+        if anchor is not None and row.number <= anchor.number:
+            found.append(f"row {row.number} was put in: the audit was cut behind row {anchor.number}")
+            continue
         if row.number != number + 1:
             found.append(_gap(number + 1, row.number - 1))
         content = _link(row.number, before, _entry(row), mac)
@@ -107,12 +128,43 @@ def check(connection: Connection, mac: Mac) -> Checked:
             )
         number, before = row.number, row.mac
     found += _head_violations(connection, number, before, mac)
-    return Checked(rows=number, newest=before, violations=found[:SHOWN])
+    rows = number - (0 if anchor is None else anchor.number)
+    return Checked(rows=rows, cut=anchor, newest=before, violations=found[:SHOWN])
+
+
+def is_old(connection: Connection, before: datetime) -> bool:
+    """Whether the oldest row is from before then. One statement, by primary key."""
+    oldest = connection.scalar(select(_AUDIT.at).order_by(_AUDIT.number).limit(1))
+    return oldest is not None and oldest < before
+
+
+def find_old_end(connection: Connection, before: datetime, mac: Mac, limit: int) -> Cut | str | None:
+    """Up to ``limit`` of the oldest rows, all from before then; None where there is none. Two statements.
+
+    Where one of them is not what was written, a sentence that says so: such rows are evidence.
+    """
+    held = audit_anchor.read(connection)
+    number, link = (held[0].number, held[0].mac) if held is not None else (0, "")
+    first, last = number + 1, None
+    for row in connection.execute(_IN_ORDER.limit(limit)):
+        if row.at >= before:
+            break
+        number += 1
+        if row.number != number or not hmac.compare_digest(_link(number, link, _entry(row), mac), row.mac):
+            return f"row {row.number} is not what was written after row {number - 1}"
+        link, last = row.mac, Anchor(number=number, mac=row.mac, at=row.at)
+    return None if last is None else Cut(first=first, last=last)
+
+
+def cut(connection: Connection, old: Cut, entry: AuditEntry, mac: Mac) -> None:
+    """Delete the rows of the old end, and add ``entry``, which tells of it. Six statements, by primary keys."""
+    connection.execute(delete(schema.audit).where(_AUDIT.number <= old.last.number))
+    audit_anchor.move(connection, old.last, mac)
+    append(connection, entry, mac)
 
 
 def _rows(connection: Connection) -> Iterator[AnyRow]:
-    query = select(_AUDIT.number, *_CONTENT, _AUDIT.mac).order_by(_AUDIT.number)
-    return iter(connection.execution_options(yield_per=1000).execute(query))
+    return iter(connection.execution_options(yield_per=1000).execute(_IN_ORDER))
 
 
 def _head_violations(connection: Connection, number: int, newest: str, mac: Mac) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tables of the audit: rows that are only ever added, and the head of the chain that they make."""
+"""The tables of the audit: rows that are only ever added, and the two ends of the chain that they make."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, String, Table, Text
 
@@ -35,3 +35,15 @@ audit_head = Table(
     Column("seal", String(64), nullable=False),  # over both, so that an older row does not pass for the newest
     CheckConstraint("id = 1", name="audit_head_one"),
 )
+
+audit_anchor = Table(
+    "audit_anchor",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),  # of the newest row that was cut
+    Column("mac", String(64), nullable=False),  # of that row, which the first one that is kept was chained to
+    Column("at", Instant, nullable=False),  # of that row
+    Column("seal", String(64), nullable=False),  # over the three, so that nobody else can cut
+    CheckConstraint("id = 1", name="audit_anchor_one"),
+)
+"""No row while nothing was cut."""

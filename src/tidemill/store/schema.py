@@ -22,6 +22,7 @@ from tidemill.store.accounts_schema import membership as membership
 from tidemill.store.accounts_schema import service_account as service_account
 from tidemill.store.accounts_schema import workspace as workspace
 from tidemill.store.audit_schema import audit as audit
+from tidemill.store.audit_schema import audit_anchor as audit_anchor
 from tidemill.store.audit_schema import audit_head as audit_head
 from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant

@@ -5,7 +5,7 @@ from typing import Final
 
 from tidemill.api.described.answers import FLAG, TEXT, TIME, WHOLE, Schema, listed, record, ref
 from tidemill.api.described.operation import Operation
-from tidemill.model.audit import NOBODY, AuditOutcome
+from tidemill.model.audit import NOBODY, SERVER, AuditOutcome
 from tidemill.model.principal import PrincipalKind
 
 AUDIT: Final[Mapping[tuple[str, str], Operation]] = {
@@ -29,7 +29,7 @@ AUDIT_SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "createdAt": TIME,
             **dict.fromkeys(("actor", "credential", "action", "resource", "address", "requestId"), TEXT),
-            "actorType": {"type": "string", "enum": [*(kind.value for kind in PrincipalKind), NOBODY]},
+            "actorType": {"type": "string", "enum": [*(kind.value for kind in PrincipalKind), NOBODY, SERVER]},
             "outcome": {"type": "string", "enum": [each.value for each in AuditOutcome]},
             "status": WHOLE,
         }
