@@ -107,7 +107,7 @@ def build(context: Context, edge: Edge = Edge()) -> FastAPI:
             *shields.cross_origin(edge.origins),
             Middleware(problems.Boundary),
             Middleware(limits.Gate, rates=edge.rates, clock=edge.clock),
-            Middleware(AuditLayer, context=context),
+            Middleware(AuditLayer, context=context, proxies=edge.rates.trusted_proxies),
         ],
         exception_handlers={
             TidemillError: problems.tidemill_problem,

@@ -1,7 +1,7 @@
 """The layer that gives every request its id, and sees to it that those to be audited are (docs/decisions/0099)."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidemill.api.addresses import Network, caller
 from tidemill.api.calls import Context
 from tidemill.api.problems import problem
 from tidemill.model.audit import AuditEntry, AuditOutcome
@@ -38,17 +39,19 @@ _CLIENT_LEFT: Final = 499  # what web servers log of a client that has gone befo
 class AuditLayer:
     """Around the routes. ``Record`` is in the request's state; every answer has its id in X-Request-Id."""
 
-    def __init__(self, app: ASGIApp, context: Context) -> None:
+    def __init__(self, app: ASGIApp, context: Context, proxies: Sequence[Network] = ()) -> None:
         self._app = app
+        self._proxies = proxies
         self._context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        peer = scope.get("client")
-        address = str(peer[0]) if peer else ""
-        record = Record(request=secrets.token_hex(16), parts=self._context.parts, address=address)
+        seen = caller(scope, self._proxies)
+        record = Record(
+            request=secrets.token_hex(16), parts=self._context.parts, address=seen.address, counted=seen.counted
+        )
         scope.setdefault("state", {})["record"] = record
         replaced = False
 

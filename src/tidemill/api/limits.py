@@ -13,16 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidemill.api import problems
+from tidemill.api.addresses import Network, caller
 from tidemill.model.errors import RateLimited
-
-Network = IPv4Network | IPv6Network
 
 NEVER_COUNTED: Final = frozenset({"/healthz", "/readyz"})
 REMEMBERED: Final = 10_000
@@ -30,7 +28,6 @@ REMEMBERED: Final = 10_000
 
 _STANDING: Final = "tidemill.standing"
 _CREDENTIALS: Final = (b"x-blaxel-authorization", b"authorization")
-_FORWARDED: Final = b"x-forwarded-for"
 
 
 class Meter:
@@ -159,37 +156,8 @@ class Gate:
 
 
 def client(scope: Scope, proxies: Sequence[Network]) -> bytes:
-    """Who is counted: the peer, or whom a trusted proxy names; of an IPv6 address the network of its site, /64."""
-    peer: str = scope["client"][0] if scope.get("client") else ""
-    if not proxies and ":" not in peer:
-        return peer.encode()
-    address = _parse(peer)
-    if address is None:
-        return peer.encode()
-    if _trusted(address, proxies):
-        # the last proxy wrote at the end; what stands before the first stranger is anybody's invention
-        named = b",".join(value for name, value in scope["headers"] if name == _FORWARDED).split(b",")
-        for text in reversed(named):
-            before = _parse(text.decode("latin-1").strip())
-            if before is None:
-                break
-            address = before
-            if not _trusted(address, proxies):
-                break
-    return address.packed[:8] if isinstance(address, IPv6Address) else str(address).encode()
-
-
-def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    # how a listener for both families sees IPv4
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
-def _trusted(address: IPv4Address | IPv6Address, proxies: Sequence[Network]) -> bool:
-    return any(address in network for network in proxies)
+    """Who is counted."""
+    return caller(scope, proxies).counted.encode()
 
 
 def _refusal(wait_s: float, *, by_credential: bool) -> ASGIApp:

@@ -6,6 +6,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from tidemill.api.audited import record_of
 from tidemill.api.auth import Asked
 from tidemill.api.calls import base_url, context_of, json_answer
 from tidemill.api.tokens import oauth_body, private_answer
@@ -44,5 +45,5 @@ async def set_password(call: Asked) -> Response:
 
 
 def address_of(request: Request) -> str:
-    """From where it comes, as far as the connection says. Behind a proxy all requests come from the proxy."""
-    return request.client.host if request.client is not None else ""
+    """By what its guesses are counted: the same address as that of its other requests."""
+    return record_of(request).counted

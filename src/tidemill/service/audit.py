@@ -29,8 +29,9 @@ _LOG = structlog.get_logger("tidemill.audit")
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """The row of one request, a ``Witness`` of its units. ``address``: where it comes from.
+    """The row of one request, a ``Witness`` of its units.
 
+    ``address``: where it comes from; ``counted``: what stands for that where somebody is counted.
     ``entry`` is None until somebody is authenticated. ``due``: whatever becomes of it; else only when it is refused.
     ``makes``: what is made gets its name from the unit, and is not in the path. The first unit that changes something
     takes the row along; units with ``wakes=False`` only prepare.
@@ -39,6 +40,7 @@ class Record:
     request: str
     parts: Parts
     address: str = ""
+    counted: str = ""
     entry: AuditEntry | None = None
     due: bool = False
     makes: bool = False

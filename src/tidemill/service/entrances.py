@@ -81,7 +81,7 @@ def refused(parts: Parts, act: Act, *, now: datetime) -> None:
     if record is None:
         return
     bounds = [
-        (about(parts.keyring, f"refused/{record.address}"), REFUSALS_FROM_ONE),
+        (about(parts.keyring, f"refused/{record.counted}"), REFUSALS_FROM_ONE),
         (about(parts.keyring, "refused"), REFUSALS_IN_ALL),
     ]
     tell = teller(parts, now=now)
