@@ -30,6 +30,7 @@ _COMMANDS: Final = (
     ("logout", "tidemill.cli.logout:command", _ACCESS, "End a login."),
     ("token", "tidemill.cli.token:command", _ACCESS, "Print what requests are sent with."),
     ("workspaces", "tidemill.cli.workspaces:command", _ACCESS, "Show logins, or use another one."),
+    ("reset-password", "tidemill.cli.reset_password:command", _ACCESS, "Let somebody set a password anew."),
     ("keys", "tidemill.cli.keys:app", _MACHINE, "Show, rotate or end the keys of the server's secrets and tokens."),
     ("server", "tidemill.server:command", _MACHINE, "Serve the API and run the scheduler."),
     ("node", "tidemill.node.process:command", _MACHINE, "Run the tasks of this machine; the server starts it."),

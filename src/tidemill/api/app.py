@@ -27,6 +27,7 @@ from tidemill.api import (
     logs,
     problems,
     reference,
+    reset_pages,
     results,
     service_accounts,
     shields,
@@ -51,6 +52,7 @@ PUBLIC: Final[Mapping[str, str]] = {
     "/v0/oauth/revoke": "whoever holds a token may end it, and nothing else can be done here",
     "/v0/login/device": "a program asks it that has no credential yet; a person decides (contract 2.4)",
     "/login": "people sign in there: it shows and takes a form",
+    "/login/reset": "an admin's link, 256 bits of which are a keyed hash, is the credential; it shows and takes a form",
     "/login/end": "it ends the session of the browser that asks",
     "/device": "for a browser's session, which it asks for itself: it shows a form to who has none",
     "/v0/.well-known/openid-configuration": "clients read it before they have a token; it names no tenant's things",
@@ -69,6 +71,7 @@ _OPEN: Final[tuple[APIRouter, ...]] = (
     discovery.router,
     login.open_router,
     login_pages.router,
+    reset_pages.router,
 )
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,

@@ -28,6 +28,7 @@ _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v0/keys/signing/rotate"): "signing_keys.rotate",
     ("DELETE", "/v0/keys/signing/{kid}"): "signing_keys.end",
     ("POST", "/v0/workspaces/availability"): "workspaces.check",
+    ("POST", "/v0/users/{user}/password_reset"): "users.reset_password",
     ("POST", "/v0/oauth/introspect"): "tokens.introspect",
 }
 """Where method and path do not say it well."""

@@ -59,6 +59,7 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v0/users"): "workspaces:update",
     ("PUT", "/v0/users/{user}"): "workspaces:update",
     ("DELETE", "/v0/users/{user}"): "workspaces:update",
+    ("POST", "/v0/users/{user}/password_reset"): "workspaces:update",
     ("POST", "/v0/oauth/introspect"): "workspaces:get",
     ("PUT", "/v0/profile/password"): "profile:update",
     ("GET", "/v0/profile/api_keys"): "profile:get",

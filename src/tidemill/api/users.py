@@ -1,16 +1,18 @@
 """/v0/users: the people of the workspace (contract 2.6). A path takes an id (``sub``) or an email."""
 
 from functools import partial
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from tidemill.api.auth import Asked
 from tidemill.api.calls import Call, json_answer
-from tidemill.api.wire import parse_json, validated
+from tidemill.api.tokens import private_answer
+from tidemill.api.wire import parse_json, timestamp, validated
 from tidemill.api.wire_identity import UserBody, required, user_view
 from tidemill.model.principal import Role
-from tidemill.service import users
+from tidemill.service import password_resets, users
 
 router = APIRouter(prefix="/v0/users")
 
@@ -41,6 +43,14 @@ async def change_user(call: Asked, user: str) -> Response:
 async def remove_user(call: Asked, user: str) -> Response:
     gone = await call.run(partial(users.remove, call.parts, call.principal, user))
     return json_answer(user_view(gone))
+
+
+@router.post("/{user}/password_reset")
+async def reset_password(call: Asked, user: str) -> Response:
+    make = partial(password_resets.make, call.parts, call.principal, user, now=call.now)
+    link = await call.run(make)
+    url = f"{call.base_url}/login/reset?{urlencode({'key': link.secret})}"
+    return private_answer({"url": url, "expiresAt": timestamp(link.expires_at)})
 
 
 async def _body(call: Call) -> UserBody:

@@ -169,6 +169,11 @@ def get_logs(query: LogQuery) -> Call:
     return Call(method="GET", path="/observability/logs", query=parameters)
 
 
+def reset_password(user: str) -> Call:
+    """`user`: an email or an id."""
+    return Call(method="POST", path=f"/users/{quote(user, safe='')}/password_reset")
+
+
 def list_keys() -> Call:
     return Call(method="GET", path="/keys")
 

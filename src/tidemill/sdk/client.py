@@ -28,6 +28,7 @@ from tidemill.sdk.wire import (
     Job,
     Keys,
     LogPage,
+    PasswordReset,
     ResultLine,
     SigningKeys,
     Task,
@@ -188,6 +189,10 @@ class Client:
 
     def logs(self, query: LogQuery) -> LogPage:
         return answers.read_logs(self._send(calls.get_logs(query)), query.job)
+
+    def reset_password(self, user: str) -> PasswordReset:
+        """`user`: an email or an id."""
+        return cast("PasswordReset", answers.read_object(self._send(calls.reset_password(user))))
 
     def list_keys(self) -> Keys:
         return cast("Keys", answers.read_object(self._send(calls.list_keys())))

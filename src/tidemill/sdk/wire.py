@@ -234,6 +234,13 @@ class Key(TypedDict, total=False):
     envelopes: int
 
 
+class PasswordReset(TypedDict, total=False):
+    """A link with which somebody sets a password, once, until `expiresAt`. Who has it has the account."""
+
+    url: str
+    expiresAt: str
+
+
 class SigningKey(TypedDict, total=False):
     """A key of tokens. `active`: it signs; else what it signed is good until `verifiesUntil`."""
 

@@ -81,6 +81,11 @@ IDENTITY: Final[Mapping[tuple[str, str], Operation]] = {
     ("DELETE", "/v0/users/{user}"): Operation(
         summary="Take somebody out of the workspace", answer=ref("WorkspaceUser"), errors=[404, 409]
     ),
+    ("POST", "/v0/users/{user}/password_reset"): Operation(
+        summary="A link with which they set a password, once, within a day",
+        answer=record({"url": TEXT, "expiresAt": TIME}),
+        errors=[404],
+    ),
 }
 """By method and path."""
 

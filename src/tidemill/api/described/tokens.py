@@ -54,6 +54,8 @@ TOKENS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/login"): _page("The page where people sign in"),
     ("POST", "/login"): _page("Sign in: the form of that page"),
     ("POST", "/login/end"): _page("Sign out: a form of these pages"),
+    ("GET", "/login/reset"): _page("The page where who holds an admin's link sets a password"),
+    ("POST", "/login/reset"): _page("Set the password: the form of that page"),
     ("GET", "/device"): _page("The page where a person is asked about a program that waits"),
     ("POST", "/device"): _page("Yes or no: the form of that page"),
     ("GET", "/v0/.well-known/openid-configuration"): _METADATA,
