@@ -25,7 +25,8 @@ test: $(READY) ## the whole suite, under 20 minutes on two cores
 test-fast: $(READY) ## all but e2e and the simulator, under a minute
 	$(PY) -m pytest -q -n 2 -m "not e2e" --ignore=tests/simulator
 
-test-full: test drills ## the suite, then the long drills
+test-full: test drills ## the suite, then the long drills, and cron in every time zone
+	$(PY) -m tests.unit.model.walked
 
 lint: $(READY) ## ruff, mypy --strict, the import contract
 	.venv/bin/ruff format --check src tests scripts bench examples hatch_build.py

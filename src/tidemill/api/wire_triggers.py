@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from tidemill.api.wire import Body, Json, render
+from tidemill.model import cron, trigger
+from tidemill.model.cron import ScheduleError
 from tidemill.model.errors import Invalid
+from tidemill.model.trigger import CatchUp, Overlap, ZoneError
 
 MAX_TASKS: Final = 10_000
 MAX_TASKS_BYTES: Final = 1 << 20
@@ -14,14 +17,13 @@ MAX_TIMEOUT_S: Final = 86_400
 MAX_ASYNC_TIMEOUT_S: Final = 900
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_SCHEDULE: Final = re.compile(r"[A-Za-z0-9*,/#?-]+(?: +[A-Za-z0-9*,/#?-]+){4}")
 _PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _URL: Final = re.compile(r"https?://[^\s/?#]+\S*")
-_LONGEST: Final = {"schedule": 200, "path": 200, "callbackUrl": 2_000, "timezone": 64}
+_LONGEST: Final = {"path": 200, "callbackUrl": 2_000}
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "authenticationType": ("blaxel", "public"),
-    "catchUp": ("none", "last", "all"),
-    "overlap": ("allow", "skip"),
+    "catchUp": tuple(CatchUp),
+    "overlap": tuple(Overlap),
 }
 _SHOWN: Final = 64
 
@@ -63,11 +65,11 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
             raise Invalid(f"{path}.id is {_shown(body.id)}; it must have 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'")
         name = body.id if body.id and body.id not in taken else next(_fresh(body, given | taken))
         taken.add(name)
-        trigger = {**(body.model_extra or {}), "id": name, "type": body.type, "enabled": body.enabled is not False}
+        kept = {**(body.model_extra or {}), "id": name, "type": body.type, "enabled": body.enabled is not False}
         configuration = _configuration(f"{path}.configuration", body)
         if body.configuration is not None:
-            trigger["configuration"] = configuration
-        found.append(trigger)
+            kept["configuration"] = configuration
+        found.append(kept)
     return found
 
 
@@ -108,11 +110,21 @@ def _check_text(path: str, value: Json, pattern: re.Pattern[str], right: str) ->
 
 
 def _check_schedule(path: str, value: Json) -> None:
-    _check_text(path, value, _SCHEDULE, "a cron schedule of five fields, like '0 3 * * *'")
+    if not isinstance(value, str):
+        raise Invalid(f"{path} is {_shown(value)}; it must be a cron schedule of five fields, like '0 3 * * *'")
+    try:
+        cron.parse(value)
+    except ScheduleError as error:
+        raise Invalid(f"{path} is {_shown(value)}; {error}") from None
 
 
 def _check_timezone(path: str, value: Json) -> None:
-    _check_text(path, value, re.compile(r"[A-Za-z0-9_+/-]+"), "the name of a time zone, like 'Europe/Paris'")
+    if not isinstance(value, str):
+        raise Invalid(f"{path} is {_shown(value)}; it must be the name of a time zone, like 'Europe/Paris'")
+    try:
+        trigger.zone(value)
+    except ZoneError as error:
+        raise Invalid(f"{path} is {_shown(value)}; {error}") from None
 
 
 def _check_path(path: str, value: Json) -> None:

@@ -1,0 +1,213 @@
+"""When a trigger is due: a cron rule in a time zone, and what is made up for after a time without a server.
+
+Of a time zone only its offsets matter: between two changes of the offset local times and UTC go side by side, and a
+rule is walked there as if there were no zones. A change is where the two ways of reading a schedule part:
+
+* with a fixed minute and hour (``30 2 * * *``, lists and ranges too) the local clock is taken as if it went on evenly.
+  What a gap skips is due once, right after the gap; what comes twice is due the first time only;
+* with a wildcard in minute or hour (``*/10 * * * *``) every real minute counts: none in a gap, all that come twice.
+"""
+
+import difflib
+import functools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from typing import Final, TypeAlias
+from zoneinfo import ZoneInfo, available_timezones
+
+from tidemill.model import cron
+from tidemill.model.cron import Rule
+
+MAX_CAUGHT_UP: Final = 100
+DEFAULT_TIMEZONE: Final = "UTC"
+
+_MINUTE: Final = timedelta(minutes=1)
+_HOUR: Final = timedelta(hours=1)
+# a change of the offset is looked for in steps of this: none is undone within a day
+_STEP: Final = timedelta(days=1)
+# what comes twice, or not at all, is never more than a day
+_NEAR: Final = timedelta(hours=25)
+_NO_OFFSET: Final = timedelta()
+_SUGGESTED: Final = 3
+
+
+class TriggerType(StrEnum):
+    CRON = "cron"
+    HTTP = "http"
+    HTTP_ASYNC = "http-async"
+
+
+class CatchUp(StrEnum):
+    """What fires of the due times that went by while nobody looked: nothing, the last, or the last hundred."""
+
+    NONE = "none"
+    LAST = "last"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """Whether a trigger fires while an execution that it started has not ended."""
+
+    ALLOW = "allow"
+    SKIP = "skip"
+
+
+class ZoneError(ValueError):
+    """A name that is no time zone's; the text says what would be right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The offset from UTC changes from ``before`` to ``after`` at ``at``."""
+
+    at: datetime
+    before: timedelta
+    after: timedelta
+
+
+# a time that is looked at, and the change near before it
+_Place: TypeAlias = tuple[datetime, Change | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A rule in a time zone."""
+
+    rule: Rule
+    zone: ZoneInfo
+
+    @classmethod
+    def parse(cls, schedule: str, timezone: str = DEFAULT_TIMEZONE) -> "Schedule":
+        """Raises ScheduleError, ZoneError."""
+        return cls(rule=cron.parse(schedule), zone=zone(timezone))
+
+    def due(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """The due times in (``after``, ``until``], in UTC and in order, each once. Costs what it yields.
+
+        Both are aware. What is behind the year 9998 is never due.
+        """
+        at = _minute_behind(after.astimezone(UTC))
+        place: _Place | None = (at, _change_before(self.zone, at))
+        while place is not None:
+            place = yield from self._until_change(*place, until)
+
+    def next(self, after: datetime, count: int = 1) -> list[datetime]:
+        """The next due times after ``after``, at most ``count``; less when the calendar ends."""
+        far = datetime(cron.LAST_YEAR, 12, 31, tzinfo=UTC)
+        return list(islice(self.due(after, far), count))
+
+    def last(self, after: datetime, until: datetime, count: int) -> list[datetime]:
+        """The last ``count`` due times in (``after``, ``until``], in order: in windows that double."""
+        window = _HOUR
+        while True:
+            start = max(after, until - window)
+            found = list(self.due(start, until))
+            if len(found) >= count or start == after:
+                return found[-count:]
+            window *= 2
+
+    def _until_change(
+        self, at: datetime, change: Change | None, until: datetime
+    ) -> Generator[datetime, None, _Place | None]:
+        """The due times from ``at`` on, up to the next change of the offset: that place, None behind ``until``.
+
+        ``change`` is the one before ``at``, when it is near.
+        """
+        last = None
+        for due in self._evenly(at, change):
+            coming = _change_behind(self.zone, at, min(due, until))
+            if coming is not None:
+                return (coming.at, coming)
+            if due > until:
+                break
+            if due != last:
+                yield due
+            last = due
+        return None
+
+    def _evenly(self, at: datetime, change: Change | None) -> Iterator[datetime]:
+        """The due times from ``at`` on, as if the offset never changed again; one may come twice."""
+        offset, low = _offset(self.zone, at), at
+        start = at + offset
+        if change is not None and self.rule.fixed:
+            # the local clock goes on where it was at the change: into what was skipped, or behind what comes twice
+            evenly = change.at + change.before
+            start = evenly if at == change.at else max(start, evenly)
+        for local in cron.local_times(self.rule, start.replace(tzinfo=None)):
+            yield max((local - offset).replace(tzinfo=UTC), low)
+
+
+@functools.cache
+def zone(name: str) -> ZoneInfo:
+    """The time zone of an IANA name. Raises ZoneError. Reads the machine's, or else tzdata's, files, once for each."""
+    known = _names()
+    if name not in known:
+        same = [one for one in known if one.lower() == name.lower()]
+        near = same or difflib.get_close_matches(name, known, n=_SUGGESTED)
+        hint = f"did you mean {' or '.join(sorted(near))}?" if near else "like 'Europe/Paris'"
+        raise ZoneError(f"it must be the name of a time zone of the IANA database, {hint}")
+    return ZoneInfo(name)
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+    return at.astimezone(zone).utcoffset() or _NO_OFFSET
+
+
+def _minute_behind(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0) + _MINUTE
+
+
+def _change_before(zone: ZoneInfo, at: datetime) -> Change | None:
+    """The change at ``at``, or so near before it that what it skips or repeats may reach it."""
+    near = at - _NEAR
+    for year in range(at.year, near.year - 1, -1):
+        for change in reversed(changes(zone, year)):
+            if near < change.at <= at:
+                return change
+    return None
+
+
+def _change_behind(zone: ZoneInfo, at: datetime, until: datetime) -> Change | None:
+    """The first change in (``at``, ``until``]."""
+    for year in range(at.year, until.year + 1):
+        for change in changes(zone, year):
+            if at < change.at:
+                return change if change.at <= until else None
+    return None
+
+
+@functools.lru_cache(maxsize=10_000)
+def changes(zone: ZoneInfo, year: int) -> tuple[Change, ...]:
+    """The changes of the offset in a year of UTC, in order. About 370 looks at the zone, once."""
+    found = []
+    at, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    before = _offset(zone, at - _MINUTE)
+    low = at - _MINUTE
+    while low < end - _MINUTE:
+        high = min(low + _STEP, end - _MINUTE)
+        after = _offset(zone, high)
+        if after != before:
+            found.append(Change(at=_first_with(zone, after, low, high), before=before, after=after))
+        low, before = high, after
+    return tuple(found)
+
+
+def _first_with(zone: ZoneInfo, offset: timedelta, low: datetime, high: datetime) -> datetime:
+    """The first whole minute in (``low``, ``high``] that has ``offset``, when ``low`` has another one."""
+    minutes = (high - low) // _MINUTE
+    first, last = 0, minutes  # first: has another one; last: has it
+    while last - first > 1:
+        middle = (first + last) // 2
+        if _offset(zone, low + middle * _MINUTE) == offset:
+            last = middle
+        else:
+            first = middle
+    return low + last * _MINUTE
