@@ -14,6 +14,7 @@ import pytest
 from .conftest import Ended, Reply, WireServer
 
 ID = "7f3c2a9e-1111-4222-8333-944455556666"
+EVENTS = "GET /v0/events"
 POST = "POST /v0/jobs/etl/executions"
 GET = f"GET /v0/jobs/etl/executions/{ID}"
 TASKS = f"{GET}/tasks"
@@ -82,6 +83,31 @@ def test_a_cancelled_execution_is_no_success(wire: WireServer, tidemill: Tidemil
     ended = tidemill("run", "job", "etl", "--wait", "-o", "json")
     assert ended.code == 1
     assert ended.json()["status"] == "cancelled"
+
+
+def test_wait_sleeps_until_the_server_says_that_something_happened(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("running", running=4), execution("running", running=4), execution("succeeded", success=4))
+    told = [Reply(body={"events": [], "next": number, "more": False}) for number in (7, 8, 9)]
+    wire.on(EVENTS, *told)
+    assert tidemill("run", "job", "etl", "--wait").code == 0
+    assert wire.lines()[1:] == [EVENTS, GET, EVENTS, GET, EVENTS, GET]
+    begun, first, second = (seen.query for seen in wire.find(EVENTS))
+    assert "wait" not in begun
+    assert begun["after"] == "newest"
+    assert (first["after"], second["after"]) == ("7", "8")
+    assert (first["execution"], first["tasks"]) == (ID, "false")
+    assert int(first["wait"]) >= 1
+
+
+def test_wait_goes_on_when_events_were_swept_meanwhile(wire: WireServer, tidemill: Tidemill) -> None:
+    wire.on(POST, CREATED)
+    wire.on(GET, execution("running", running=4), execution("running", running=4), execution("succeeded", success=4))
+    page = Reply(body={"events": [], "next": 7, "more": False})
+    gone = Reply(status=410, body={"code": 410, "error": "Gone", "error_code": "GONE", "message": "no longer kept"})
+    wire.on(EVENTS, page, gone, page)
+    assert tidemill("run", "job", "etl", "--wait").code == 0
+    assert [seen.query["after"] for seen in wire.find(EVENTS)] == ["newest", "7", "newest"]
 
 
 def test_wait_survives_a_server_that_is_away(wire: WireServer, tidemill: Tidemill) -> None:

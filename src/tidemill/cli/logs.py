@@ -1,6 +1,5 @@
 """`tidemill logs job NAME [EXECUTION [TASK]]`: what tasks and builds have printed."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from rich.text import Text
 from tidemill.cli import output
 from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import usage
+from tidemill.cli.following import Pause
 from tidemill.cli.output import Output
 from tidemill.manifest import ManifestError, duration_s
 from tidemill.sdk import ENDED, Client, ConnectionFailedError, LogLine, LogQuery
@@ -136,8 +136,9 @@ def read_window(client: Client, query: LogQuery, limit: int) -> tuple[list[LogLi
 def _follow(client: Client, query: LogQuery, tail: Tail, form: output.Format) -> None:
     quiet, away = 0, False
     since = query.start
+    pause = Pause(client, query.job, query.execution)
     while quiet < _QUIET_LOOKS:
-        time.sleep(_LOOK_EVERY_S)
+        pause.sleep(_LOOK_EVERY_S)
         now = _now()
         try:
             lines, _ = read_window(client, replace(query, start=since, end=now + timedelta(seconds=2)), _MOST_LINES)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from tidemill.cli.following import Pause
 from tidemill.cli.output import duration, parse_time
 from tidemill.sdk import ENDED, Client, ConnectionFailedError, Execution, Stats
 
@@ -168,7 +169,7 @@ def watch(client: Client, job: str, execution: str, shown: Display) -> Execution
 
     A server that is away is waited for: executions outlive it, and it will be back.
     """
-    pace = Pace()
+    pace, pause = Pace(), Pause(client, job, execution)
     pause_s, away = _FIRST_LOOK_S, False
     while True:
         try:
@@ -190,5 +191,5 @@ def watch(client: Client, job: str, execution: str, shown: Display) -> Execution
         shown.show(Look(status=status, stats=stats, rate=rate, left_s=left_s))
         if status in ENDED:
             return found
-        time.sleep(pause_s)
+        pause.sleep(pause_s)
         pause_s = min(pause_s * 1.3, _SLOWEST_LOOK_S)

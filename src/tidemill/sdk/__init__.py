@@ -4,7 +4,7 @@ It stands on HTTP alone and imports nothing of the rest of the project, so that 
 """
 
 from tidemill.sdk.answers import Page
-from tidemill.sdk.calls import LogQuery, PageQuery
+from tidemill.sdk.calls import EventQuery, LogQuery, PageQuery
 from tidemill.sdk.client import Client, Endpoint, JobAnswer
 from tidemill.sdk.errors import ApiError, BadAnswerError, ConnectionFailedError, SdkError
 from tidemill.sdk.wire import (
@@ -12,8 +12,10 @@ from tidemill.sdk.wire import (
     Attempt,
     Created,
     DeviceLogin,
+    EventPage,
     Execution,
     Explanation,
+    FeedEvent,
     Job,
     LogLine,
     LogPage,
@@ -34,8 +36,11 @@ __all__ = [
     "Created",
     "DeviceLogin",
     "Endpoint",
+    "EventPage",
+    "EventQuery",
     "Execution",
     "Explanation",
+    "FeedEvent",
     "Job",
     "JobAnswer",
     "LogLine",

@@ -65,6 +65,21 @@ class LogQuery:
     """Only lines of builds; a server that does not know this sends those of tasks too."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventQuery:
+    """Which events: those after a number, or from now on (None); of one job or execution; with those of tasks or not.
+
+    The server waits up to `wait_s` seconds (60 at most) for the first one.
+    """
+
+    after: int | None = None
+    job: str = ""
+    execution: str = ""
+    tasks: bool = True
+    wait_s: int = 0
+    limit: int = 200
+
+
 def get_job(name: str) -> Call:
     return Call(method="GET", path=_job(name))
 
@@ -172,6 +187,19 @@ def get_logs(query: LogQuery) -> Call:
 def reset_password(user: str) -> Call:
     """`user`: an email or an id."""
     return Call(method="POST", path=f"/users/{quote(user, safe='')}/password_reset")
+
+
+def get_events(query: EventQuery) -> Call:
+    named = {
+        "after": "newest" if query.after is None else str(query.after),
+        "job": query.job,
+        "execution": query.execution,
+        "tasks": "" if query.tasks else "false",
+        "wait": str(query.wait_s) if query.wait_s else "",
+        "limit": str(query.limit),
+    }
+    asked = {name: value for name, value in named.items() if value}
+    return Call(method="GET", path="/events", query=asked, read_timeout_s=60.0 + query.wait_s)
 
 
 def list_keys() -> Call:

@@ -18,11 +18,12 @@ import httpx2
 
 from tidemill.sdk import answers, calls
 from tidemill.sdk.answers import Answer, Page
-from tidemill.sdk.calls import Call, LogQuery, PageQuery
+from tidemill.sdk.calls import Call, EventQuery, LogQuery, PageQuery
 from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError
 from tidemill.sdk.wire import (
     Created,
     DeviceLogin,
+    EventPage,
     Execution,
     Explanation,
     Job,
@@ -186,6 +187,14 @@ class Client:
                 line = _result_line(request, raw)
                 if line["index"] > after:
                     yield line
+
+    def events(self, query: EventQuery) -> EventPage:
+        """What changed after a number, in order."""
+        answer = self._send(calls.get_events(query))
+        found = answers.read_object(answer)
+        if not isinstance(found.get("next"), int) or not isinstance(found.get("events"), list):
+            raise BadAnswerError(request=answer.request, reason="the answer has no events")
+        return cast("EventPage", found)
 
     def logs(self, query: LogQuery) -> LogPage:
         return answers.read_logs(self._send(calls.get_logs(query)), query.job)

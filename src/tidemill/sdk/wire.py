@@ -199,6 +199,30 @@ class LogPage(TypedDict, total=False):
     totalCount: int
 
 
+class FeedEvent(TypedDict, total=False):
+    """A change of a job (`type` is `job`), an execution or a task."""
+
+    seq: int
+    type: str
+    at: str
+    job: str
+    status: str
+    execution: str
+    task: str
+    attempt: int
+    reason: str
+    message: str
+    exitCode: int
+
+
+class EventPage(TypedDict):
+    """Events in order. `next` is the `after` of the next page; with `more` there is one already."""
+
+    events: list[FeedEvent]
+    next: int
+    more: bool
+
+
 class Workspace(TypedDict, total=False):
     name: str
     displayName: str
