@@ -23,6 +23,8 @@ from uv import find_uv_bin
 
 from tidemill.node.launcher import launcher_path
 from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
+from tidemill.service import sealed
+from tidemill.service.sealed import Look
 from tidemill.settings import Settings
 from tidemill.store import audit, check
 from tidemill.store.audit import Checked
@@ -139,9 +141,21 @@ def ledger(data_dir: Path) -> list[str]:
 
 def audit_chain(settings: Settings) -> Checked:
     """Whether the audit is whole. Reads only; a server may be running. Raises KeyRingError, OSError without its key."""
+    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=_key_ring(settings).audit_mac))
+
+
+def sealed_values(settings: Settings) -> Look:
+    """Which sealed values do not open. Reads only; a server may be running. Raises KeyRingError, OSError."""
+    ring = _key_ring(settings)
+    # one snapshot: what a rotation seals anew meanwhile is as it was before
+    return read_only(
+        settings.data_dir / DATABASE_NAME, lambda connection: sealed.look(lambda work: work(connection), ring)
+    )
+
+
+def _key_ring(settings: Settings) -> KeyRing:
     given = settings.key_ring
-    text = given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text()
-    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=KeyRing.parse(text).audit_mac))
+    return KeyRing.parse(given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text())
 
 
 def findings(data_dir: Path) -> Iterator[Finding]:
@@ -168,6 +182,7 @@ def command(
     data_dir: Path | None = None,
     ledger_only: Annotated[bool, Parameter(name="--ledger", negative="")] = False,
     audit_only: Annotated[bool, Parameter(name="--audit", negative="")] = False,
+    keys_only: Annotated[bool, Parameter(name="--keys", negative="")] = False,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """What works here, and what to do about what does not.
@@ -180,6 +195,8 @@ def command(
         Check the invariants of the ledger instead.
     audit_only
         Check instead that no row of the audit was removed, changed, moved or put in.
+    keys_only
+        Try instead to open every value that is sealed with a key of the key ring.
     json_output
         The findings as JSON.
     """
@@ -189,6 +206,8 @@ def command(
         return _report_ledger(where, console)
     if audit_only:
         return _report_audit(Settings.load({"data_dir": data_dir}), console)
+    if keys_only:
+        return _report_keys(Settings.load({"data_dir": data_dir}), console)
     found = list(findings(where))
     if json_output:
         console.print_json(json.dumps([asdict(each) for each in found]))
@@ -209,6 +228,24 @@ def _report_ledger(data_dir: Path, console: Console) -> int:
         console.print(sentence)
     console.print(f"{len(broken)} violations" if broken else "no violation: every invariant of the ledger holds")
     return 1 if broken else 0
+
+
+def _report_keys(settings: Settings, console: Console) -> int:
+    if not (settings.data_dir / DATABASE_NAME).is_file():
+        console.print(f"there is nothing sealed in {settings.data_dir}")
+        return 1
+    try:
+        found = sealed_values(settings)
+    except (KeyRingError, OSError) as error:
+        console.print(f"nothing can be opened without the key ring: {error}")
+        return 1
+    for each in found.first:
+        console.print(f"{each.table} {each.id} does not open with key {each.key or 'none'}")
+    if found.unopened:
+        console.print(f"{found.unopened} of {found.envelopes} sealed values do not open")
+    else:
+        console.print(f"every sealed value opens: {found.envelopes}")
+    return 1 if found.unopened else 0
 
 
 def _report_audit(settings: Settings, console: Console) -> int:

@@ -16,6 +16,7 @@ from tests.api.asking import MEMBER, STRANGER, Api, opened
 from tests.api.test_access import assert_problem
 from tests.api.test_identity import bearer
 from tests.api.test_tokens import program, token
+from tidemill.model.errors import Conflict
 from tidemill.model.principal import Principal, Role
 from tidemill.secrets import KeyRing
 from tidemill.service import key_check, key_rotation
@@ -74,6 +75,7 @@ def test_the_list_says_which_key_seals_and_what_needs_it(home: Api) -> None:
     answer = home.get("/v0/keys").json()
     assert answer == {
         "keys": [{"id": ring.active, "active": True, "held": True, "envelopes": 5}],
+        "unopened": [],
         "done": True,
         "made": False,
         "signing": [],
@@ -138,12 +140,117 @@ def test_keys_that_sign_tokens_are_sealed_again_too(home: Api) -> None:
 def test_an_envelope_of_a_lost_key_is_told_and_holds_nothing_up(home: Api) -> None:
     filled(home)
     lost = KeyRing.generate()
-    sealed = lost.seal("gone", "execution/1")
-    statement = "UPDATE execution SET env_sealed = ? WHERE id = 'run-00000'"
-    home.parts.database.write(lambda connection: connection.exec_driver_sql(statement, (sealed,)))
+    spoil(home, lost.seal("gone", "execution/1"))
     answer = home.post(ROTATE).json()
     assert answer["done"]
     assert {"id": lost.active, "active": False, "held": False, "envelopes": 1} in answer["keys"]
+    assert answer["unopened"] == [{"table": "execution", "id": str(home.key("run-00000")), "key": lost.active}]
+
+
+def spoil(api: Api, sealed: str, table: str = "execution SET env_sealed", where: str = "id = 'run-00000'") -> None:
+    """Put something else where an envelope was."""
+    statement = f"UPDATE {table} = ? WHERE {where}"
+    done = api.parts.database.write(lambda connection: connection.exec_driver_sql(statement, (sealed,)).rowcount)
+    assert done == 1
+
+
+class TestWhatDoesNotOpen:
+    """It was changed, or is no envelope at all: the others are sealed again, it keeps its key, and it is told of."""
+
+    @pytest.fixture
+    def spoiled(self, home: Api) -> Api:
+        """One of three executions does not open, with the key that seals now."""
+        filled(home)
+        spoil(home, home.parts.keyring.seal("x", "execution/elsewhere"))
+        return home
+
+    def test_the_others_are_sealed_again_and_it_is_told_by_table_and_id(self, spoiled: Api) -> None:
+        old = spoiled.parts.keyring.active
+        assert spoiled.get("/v0/keys").json()["unopened"] == []  # nothing of an older key
+        answer = spoiled.post(ROTATE).json()
+        new = spoiled.parts.keyring.active
+        assert (answer["done"], answer["made"]) == (True, True)
+        told = [{"table": "execution", "id": str(spoiled.key("run-00000")), "key": old}]
+        assert answer["unopened"] == spoiled.get("/v0/keys").json()["unopened"] == told
+        assert counts(spoiled) == {new: 4, old: 1}
+
+    def test_the_next_rotation_makes_a_key_all_the_same(self, spoiled: Api) -> None:
+        keys = [spoiled.parts.keyring.active]
+        for _ in range(2):
+            answer = spoiled.post(ROTATE).json()
+            keys.append(spoiled.parts.keyring.active)
+            assert (answer["done"], answer["made"]) == (True, True)
+        assert counts(spoiled) == {keys[2]: 4, keys[1]: 0, keys[0]: 1}
+
+    def test_its_key_is_kept_and_all_others_go(self, spoiled: Api) -> None:
+        first = spoiled.parts.keyring.active
+        for _ in range(2):
+            spoiled.post(ROTATE)
+        spoiled.later(900)
+        answer = spoiled.post(f"{ROTATE}?drop=true")
+        assert answer.status_code == 200, answer.text
+        kept = {first, spoiled.parts.keyring.active}
+        assert {key["id"] for key in answer.json()["keys"]} == kept
+        assert spoiled.parts.key_file is not None
+        assert set(KeyRing.parse(spoiled.parts.key_file.read_text()).keys) == kept
+        # once it is mended, or gone with its execution, so is the key
+        spoil(spoiled, "")
+        assert spoiled.post(f"{ROTATE}?drop=true").status_code == 200
+        assert set(KeyRing.parse(spoiled.parts.key_file.read_text()).keys) == {spoiled.parts.keyring.active}
+
+    @pytest.mark.parametrize("text", ["nonsense", "v1", "v1..", "v1.KEY.", "v1.KEY.!", "v1.KEY.AAAA", "\x00", "{}"])
+    def test_whatever_stands_there(self, home: Api, text: str) -> None:
+        filled(home)
+        old = home.parts.keyring.active
+        spoil(home, text.replace("KEY", old))
+        answer = home.post(ROTATE).json()
+        assert (answer["done"], [each["table"] for each in answer["unopened"]]) == (True, ["execution"])
+        assert counts(home)[home.parts.keyring.active] == 4
+
+    def test_a_variable_is_named_and_its_siblings_are_sealed_again(self, home: Api) -> None:
+        home.deployed(envs=[SECRET, {"name": "OTHER", "value": "other", "secret": True}])
+        old = home.parts.keyring.active
+        (holder,) = next(key_rotation_pages(home.parts))
+        bad = next(held for held in holder.envelopes if held.name == "OTHER")
+        changed = [(holder, {bad.sealed: home.parts.keyring.seal("x", "elsewhere")})]
+        home.parts.database.write(lambda connection: envelopes.replace_all(connection, changed))
+        (told,) = home.post(ROTATE).json()["unopened"]
+        assert told == {"table": "revision", "id": "/".join([*map(str, holder.key), "OTHER"]), "key": old}
+        assert counts(home) == {home.parts.keyring.active: 2, old: 1}
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"runtime": {}}', '{"runtime": {"envs": [1]}}'])
+    def test_a_revision_that_cannot_be_read(self, home: Api, text: str) -> None:
+        filled(home)
+        spoil(home, text, "revision SET spec", "1")
+        answer = home.post(ROTATE).json()
+        assert (answer["done"], [(each["table"], each["key"]) for each in answer["unopened"]]) == (
+            *(True, [("revision", "")]),
+        )
+
+    def test_no_more_are_named_than_fit_an_answer(self, home: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(key_rotation, "SHOWN", 2)
+        filled(home)
+        for number in range(3):
+            spoil(home, "nonsense", where=f"id = 'run-0000{number}'")
+        assert len(home.post(ROTATE).json()["unopened"]) == 2
+
+    def test_the_doctor_says_which(self, spoiled: Api) -> None:
+        folder = spoiled.parts.database.path.parent
+        code, said = doctor(folder)
+        key = spoiled.parts.keyring.active
+        first = f"execution {spoiled.key('run-00000')} does not open with key {key}"
+        assert (code, said.splitlines()) == (1, [first, "1 of 5 sealed values do not open"])
+        spoil(spoiled, "")
+        assert doctor(folder) == (0, "every sealed value opens: 4\n")
+        (folder / "keyring.json").unlink()
+        assert doctor(folder)[0] == 1
+
+
+def doctor(folder: Path) -> tuple[int, str]:
+    words = [sys.executable, "-m", "tidemill.main", "doctor", "--keys", "--data-dir", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
 
 
 def test_a_ring_from_a_variable_is_not_rotated_but_what_older_keys_sealed_is(home: Api) -> None:
@@ -172,6 +279,36 @@ def test_two_steps_at_once_make_one_key(home: Api) -> None:
         assert_problem(home.post(ROTATE), 409, "CONFLICT")
     assert home.post(ROTATE).status_code == 200
     assert len(home.parts.keyring.keys) == 2
+
+
+def test_of_rotations_at_the_same_moment_each_ends_or_is_refused_and_all_of_it_opens(home: Api) -> None:
+    filled(home)
+    before = secrets_of(home)
+    caller = Principal(id="user-1", workspace="main", role=Role.ADMIN)
+    start, ended = threading.Barrier(4), list[str]()
+
+    def rotate() -> None:
+        start.wait()
+        try:
+            ended.append("made" if key_rotation.rotate(home.parts, caller, now=home.now[0]).made else "went on")
+        except Conflict:
+            ended.append("refused")
+
+    threads = [threading.Thread(target=rotate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 4
+    assert ended.count("went on") == 0
+    # the file, which a restart reads, has the keys of all of them, and one is active
+    path = home.parts.key_file
+    assert path is not None
+    ring = KeyRing.parse(path.read_text())
+    assert len(ring.keys) == 1 + ended.count("made") >= 2
+    assert ring.active == home.parts.keyring.active
+    assert counts(home)[ring.active] == 5
+    assert secrets_of(home) == before
 
 
 def test_requests_go_on_meanwhile(home: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,16 @@ def test_keys_of_tokens_are_listed_rotated_and_ended(wire: WireServer, tidemill:
     assert tidemill("keys", "end").code == 2
 
 
+def test_what_does_not_open_is_told_beside_the_table(wire: WireServer, tidemill: Callable[..., Ended]) -> None:
+    unopened = [{"table": "execution", "id": "7", "key": "0ld"}, {"table": "revision", "id": "1/a", "key": ""}]
+    wire.replies["POST /v0/keys/rotate"] = [Reply(body=keys(NEW, OLD) | {"unopened": unopened})]
+    ended = tidemill("keys", "rotate")
+    assert (ended.code, len(wire.seen)) == (0, 1), ended.err
+    assert ended.out.split()[-3:] == ["0ld", "opens", "7"]
+    assert "execution 7 (key 0ld)" in ended.err
+    assert "revision 1/a (key none)" in ended.err
+
+
 def test_drop_is_one_request_that_says_so(wire: WireServer, tidemill: Callable[..., Ended]) -> None:
     wire.replies["POST /v0/keys/rotate"] = [Reply(body=keys(NEW))]
     assert tidemill("keys", "rotate", "--drop").code == 0

@@ -46,7 +46,12 @@ async def end_signing_key(call: Asked, kid: str) -> Response:
 
 
 def _ring_view(keys: Keys) -> dict[str, Json]:
-    return {"keys": [asdict(key) for key in keys.keys], "done": keys.done, "made": keys.made}
+    return {
+        "keys": [asdict(key) for key in keys.keys],
+        "unopened": [asdict(each) for each in keys.unopened],
+        "done": keys.done,
+        "made": keys.made,
+    }
 
 
 def _signing_view(found: Sequence[SigningKey]) -> dict[str, Json]:

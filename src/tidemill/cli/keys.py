@@ -86,6 +86,8 @@ def _print(keys: Keys, form: output.Format) -> None:
         for key in keys["keys"]
     ]
     output.print_table([Column("KEY"), Column("USE"), Column("ENVELOPES")], rows)
+    for each in keys.get("unopened", []):
+        output.hint(f"does not open, and keeps its key: {each['table']} {each['id']} (key {each['key'] or 'none'})")
 
 
 def _print_signing(keys: SigningKeys, form: output.Format) -> None:

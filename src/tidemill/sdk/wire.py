@@ -280,9 +280,21 @@ class SigningKeys(TypedDict, total=False):
     signing: list[SigningKey]
 
 
+class UnopenedEnvelope(TypedDict, total=False):
+    """What does not open with the key that it names: where it is."""
+
+    table: str
+    id: str
+    key: str
+
+
 class Keys(SigningKeys, total=False):
-    """`done`: everything is sealed with the active key. `made`: this request made that key."""
+    """`done`: everything that opens is sealed with the active key. `made`: this request made that key.
+
+    `unopened`: the first 100 of those that do not open, once it is done.
+    """
 
     keys: list[Key]
+    unopened: list[UnopenedEnvelope]
     done: bool
     made: bool

@@ -1,23 +1,24 @@
 """The key ring rotates: a new key seals from now on, and what older ones sealed is sealed again while requests go on.
 
 Nothing says how far a rotation has come but the envelopes themselves: a step goes on wherever the last one ended, be it
-by kill -9. For admins of the workspace that the server began with.
+by kill -9 (docs/decisions/0103). For admins of the workspace that the server began with.
 """
 
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from tidemill.model.errors import Conflict
 from tidemill.model.principal import Principal
-from tidemill.secrets import KeyRing, KeyRingError, key_of, write_private
-from tidemill.service import home
+from tidemill.secrets import KeyRing, key_of, write_private
+from tidemill.service import home, sealed
 from tidemill.service.parts import Parts
+from tidemill.service.sealed import SHOWN, Unopened
 from tidemill.store import envelopes
 from tidemill.store.envelopes import Holder
 
@@ -38,60 +39,69 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """``done``: no envelope needs an older key. ``made``: this step made the active one."""
+    """``pending``: an envelope that opens is still sealed with an older key. ``made``: this step made the active one.
+
+    ``unopened``: the first 100 of those of older keys that do not open, all of them unless something is pending; they
+    are left as they are.
+    """
 
     keys: tuple[Key, ...]
+    unopened: tuple[Unopened, ...] = ()
+    pending: bool = False
     made: bool = False
 
     @property
     def done(self) -> bool:
-        return not self.open
+        return not self.pending
 
     @property
-    def open(self) -> list[Key]:
-        """Older keys that something still needs. One that the ring does not hold opens nothing any more."""
+    def needed(self) -> list[Key]:
+        """Older keys of the ring that an envelope was sealed with, whether or not it opens."""
         return [key for key in self.keys if key.held and not key.active and key.envelopes]
 
 
 def show(parts: Parts, principal: Principal) -> Keys:
     """The keys, and what needs each. Reads every revision and every execution, 500 a statement. Raises Forbidden."""
     _check(parts, principal)
-    return _keys(parts)
+    return _survey(parts)
 
 
 def rotate(parts: Parts, principal: Principal, *, now: datetime) -> Keys:
-    """A step of a rotation: makes a key if everything is sealed with the active one, then seals for up to 20 s.
+    """A step of a rotation: makes a key if all that opens is sealed with the active one, then seals for up to 20 s.
 
-    Units of at most 500 statements. Raises Forbidden; Conflict while another step runs, and for a key ring that
-    was given where a new key is needed.
+    Units of at most 500 statements. What does not open is told of and holds nothing up. Raises Forbidden; Conflict
+    while another step runs, and for a key ring that was given where a new key is needed.
     """
     _check(parts, principal)
     with _alone(parts):
-        made = _keys(parts).done
+        made = _survey(parts).done
         if made:
             _make(parts, now)
         _seal(parts, until=time.monotonic() + STEP_S)
-        after = _keys(parts)
-    return Keys(keys=after.keys, made=made)
+        after = _survey(parts)
+    return replace(after, made=made)
 
 
 def drop(parts: Parts, principal: Principal, *, now: datetime) -> Keys:
-    """Take the keys that nothing needs out of the file. Raises Forbidden; Conflict while something may need them."""
+    """Take the keys that nothing needs out of the file. Raises Forbidden; Conflict while something may need them.
+
+    What does not open keeps its key: perhaps somebody can mend it.
+    """
     _check(parts, principal)
     with _alone(parts):
-        ring, found = parts.keyring, _keys(parts)
+        ring, found = parts.keyring, _survey(parts)
         if parts.key_file is None:
             raise Conflict(f"{_GIVEN}: take the older keys out of it and start the server again")
         if not found.done:
-            needed = ", ".join(f"{key.id} ({key.envelopes})" for key in found.open)
+            needed = ", ".join(f"{key.id} ({key.envelopes})" for key in found.needed)
             raise Conflict(f"envelopes still need older keys: {needed}; go on with the rotation first")
         wait = ring.since + WAIT.total_seconds() - now.timestamp()
         if ring.since and wait > 0:
             raise Conflict(f"requests from before the rotation may still be written: drop in {wait:.0f} s")
-        # this process goes on opening what it has read; the next one knows the active key alone
-        write_private(parts.key_file, ring.only(()).text())
+        # this process goes on opening what it has read; the next one knows only what is left
+        write_private(parts.key_file, ring.only([key.id for key in found.needed]).text())
         kept = KeyRing.parse(parts.key_file.read_text())
-    return Keys(keys=tuple(key for key in found.keys if key.id in kept.keys))
+    return replace(found, keys=tuple(key for key in found.keys if key.id in kept.keys))
 
 
 _GIVEN: Final = "the key ring comes from TIDEMILL_KEY_RING, which the server cannot change"
@@ -129,14 +139,13 @@ def _seal(parts: Parts, *, until: float) -> None:
     for page in _pages(parts):
         changed = []
         for holder in page:
-            new = {}
-            for held in holder.envelopes:
-                if key_of(held.sealed) != ring.active and key_of(held.sealed) in ring.keys:
-                    try:
-                        new[held.sealed] = ring.seal(ring.open(held.sealed, held.about), held.about)
-                    except KeyRingError:
-                        continue  # it did not open before either; it stays, and its key with it
-            if new:
+            opened = {
+                held: text
+                for held in holder.envelopes
+                if key_of(held.sealed) != ring.active and (text := sealed.opened(ring, held)) is not None
+            }
+            if opened:
+                new = {held.sealed: ring.seal(text, held.about) for held, text in opened.items()}
                 changed.append((holder, new))
         if changed:
             parts.database.write(partial(envelopes.replace_all, changed=changed), wakes=False)
@@ -144,21 +153,21 @@ def _seal(parts: Parts, *, until: float) -> None:
             return
 
 
-def _keys(parts: Parts) -> Keys:
-    ring, counts = parts.keyring, Counter[str]()
+def _survey(parts: Parts) -> Keys:
+    """Every envelope by its key. Those of older keys are tried, until one opens: then there is work left to do."""
+    ring, counts, unopened, pending = parts.keyring, Counter[str](), list[Unopened](), False
     for page in _pages(parts):
-        counts.update(key_of(held.sealed) for holder in page for held in holder.envelopes)
+        for holder in page:
+            counts.update(key_of(held.sealed) for held in holder.envelopes)
+            if not pending:
+                older = replace(holder, envelopes=[h for h in holder.envelopes if key_of(h.sealed) != ring.active])
+                found = list(sealed.unopened(ring, older))
+                pending = len(found) < len(older.envelopes)
+                unopened += found[: SHOWN - len(unopened)]
     names = sorted({*ring.keys, *counts}, key=lambda name: (name != ring.active, name))
-    return Keys(
-        keys=tuple(
-            Key(id=name, active=name == ring.active, held=name in ring.keys, envelopes=counts[name]) for name in names
-        )
-    )
+    keys = [Key(id=name, active=name == ring.active, held=name in ring.keys, envelopes=counts[name]) for name in names]
+    return Keys(keys=tuple(keys), unopened=tuple(unopened), pending=pending)
 
 
 def _pages(parts: Parts) -> Iterator[list[Holder]]:
-    for place in envelopes.places():
-        after = None
-        while page := parts.database.read(partial(envelopes.read_page, place=place, after=after)):
-            yield page
-            after = page[-1].key
+    return sealed.pages(parts.database.read)

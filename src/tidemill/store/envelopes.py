@@ -36,20 +36,29 @@ PLACES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """An envelope: ``about`` what it is bound to."""
+    """An envelope: ``about`` what it is bound to. ``name``: of the variable, "" where the row has but one envelope."""
 
     sealed: str = field(repr=False)
     about: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A row and its envelopes. ``key`` is its primary key, ``seen`` the text that it held when it was read."""
+    """A row and its envelopes. ``key`` is its primary key, ``seen`` the text that it held when it was read.
+
+    ``is_broken``: that is not what it should be, and envelopes in it cannot be found.
+    """
 
     place: Place | None
     key: tuple[Any, ...]
     seen: str = field(repr=False)
     envelopes: Sequence[Held]
+    is_broken: bool = False
+
+    @property
+    def table(self) -> str:
+        return revision.name if self.place is None else self.place.table
 
 
 def places() -> Sequence[Place | None]:
@@ -106,13 +115,21 @@ def _revisions(connection: Connection, after: tuple[Any, ...] | None) -> list[Ho
     rows = connection.execute(
         query if after is None else query.where(tuple_(_REVISION.job, _REVISION.id) > tuple_(*after))
     )
-    return [Holder(place=None, key=(row.job, row.id), seen=row.text, envelopes=list(_secrets(row))) for row in rows]
+    return [_revision(row) for row in rows]
+
+
+def _revision(row: AnyRow) -> Holder:
+    try:
+        held, is_broken = list(_secrets(row)), False
+    except (ValueError, TypeError, KeyError):
+        held, is_broken = [], True
+    return Holder(place=None, key=(row.job, row.id), seen=row.text, envelopes=held, is_broken=is_broken)
 
 
 def _secrets(row: AnyRow) -> Iterator[Held]:
     for name, value, secret in _decoded(row.text)["runtime"]["envs"]:
         if secret:
-            yield Held(sealed=value, about=f"revision/{row.job}/{row.id}/{name}")
+            yield Held(sealed=str(value), about=f"revision/{row.job}/{row.id}/{name}", name=name)
 
 
 def _decoded(text: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ KEYS_SCHEMAS: Final[Mapping[str, Schema]] = {
     "KeyRing": record(
         {
             "keys": listed(record({"id": TEXT, "active": FLAG, "held": FLAG, "envelopes": WHOLE})),
+            "unopened": listed(record({"table": TEXT, "id": TEXT, "key": TEXT})),
             "done": FLAG,
             "made": FLAG,
         }
