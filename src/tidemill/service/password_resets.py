@@ -51,8 +51,6 @@ def make(parts: Parts, principal: Principal, id_or_email: str, *, now: datetime)
     Raises NotFound; Forbidden where the account is also in workspaces that the caller is no admin of: who sets the
     password has all of them, and for a token that is limited in scope.
     """
-    if principal.is_narrowed:
-        raise Forbidden("a token limited in scope gives no passwords: who signs in with one is not limited")
 
     def read(connection: Connection) -> tuple[_State | None, dict[str, Role]]:
         account = identity.find_account(connection, id_or_email)
@@ -64,6 +62,8 @@ def make(parts: Parts, principal: Principal, id_or_email: str, *, now: datetime)
     state, reached = parts.database.read(read)
     if state is None or principal.workspace not in state.workspaces:
         raise NotFound(f"no user {quoted(id_or_email)} in workspace {quoted(principal.workspace)}")
+    if principal.is_narrowed:
+        raise Forbidden("a token limited in scope gives no passwords: who signs in with one is not limited")
     if any(reached.get(name) is not Role.ADMIN for name in state.workspaces):
         raise Forbidden(
             f"{quoted(state.account.email)} is in other workspaces too: only an admin of all of them may reset the "
