@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -29,10 +30,13 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
 from tidemill.engine.local import LocalEngine
+from tidemill.model.admission import Admission
 from tidemill.model.errors import Conflict, EngineUnavailable, TidemillError
 from tidemill.model.outlook import Outlook
+from tidemill.model.principal import Role
 from tidemill.model.region import Regions
 from tidemill.node.settings import NodeSettings, default_settings
+from tidemill.oidc.provider import Provider, Registration
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import FILE_NAME, KeyRingError, write_private
@@ -249,6 +253,8 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         issuer=f"{settings.public_url or local_url}/v0",
         key_file=None if key_ring else data_dir / FILE_NAME,
         home=settings.bootstrap_workspace,
+        provider=_provider(settings, local_url),
+        admission=_admission(settings),
     )
     key_check.keep(parts.database, parts.keyring)
     given = settings.bootstrap_api_key
@@ -274,6 +280,35 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         policy=_policy(settings, local_url),
     )
     return _Running(parts=parts, engine=engine, scheduler=scheduler)
+
+
+def _provider(settings: Settings, local_url: str) -> Provider | None:
+    """Where a browser comes back to is an address of ours, never what a request's Host says."""
+    if not settings.oidc_issuer:
+        return None
+    secret = settings.oidc_client_secret
+    registration = Registration(
+        name=settings.oidc_name or urlsplit(settings.oidc_issuer).hostname or settings.oidc_issuer,
+        issuer=settings.oidc_issuer,
+        client_id=settings.oidc_client_id,
+        secret="" if secret is None else secret.get_secret_value(),
+        redirect_uri=f"{settings.public_url or local_url}/login/oidc/callback",
+        scopes=settings.oidc_scopes,
+        timeout_s=settings.oidc_timeout_s,
+    )
+    return Provider(registration)
+
+
+def _admission(settings: Settings) -> Admission:
+    claim, _, value = settings.oidc_claim.partition("=")
+    return Admission(
+        domains=settings.oidc_domains,
+        claim=claim,
+        value=value,
+        trusts_emails=settings.oidc_trusts_emails,
+        workspace=settings.oidc_workspace,
+        role=Role(settings.oidc_role),
+    )
 
 
 def _limits(settings: Settings) -> Limits:

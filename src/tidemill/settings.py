@@ -23,6 +23,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tidemill.model.provider_url import is_safe
+
 PREFIX: Final = "TIDEMILL_"
 RESERVED_WORKSPACES: Final = frozenset(
     {"v0", "console", "docs", "login", "device", "healthz", "readyz", "metrics", "uploads"}
@@ -38,6 +40,7 @@ _MIB: Final = 1 << 20
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Region = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")]
 Bytes = Annotated[int, Field(ge=1)]
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$")]
 
 
 class SettingsError(ValueError):
@@ -149,6 +152,41 @@ class Settings(BaseSettings):
         default=300.0, description="Seconds after which an answer that its client does not take is given up."
     )
 
+    oidc_issuer: str = Field(
+        default="",
+        description="Issuer URL of the OpenID Connect provider that people may sign in through; empty: none.",
+    )
+    oidc_client_id: str = Field(default="", description="What this server is called at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Its secret there; absent: it is a public client, which PKCE alone protects."
+    )
+    oidc_name: str = Field(
+        default="", max_length=64, description="What people call the provider, for the button; empty: its host's name."
+    )
+    oidc_scopes: str = Field(
+        default="openid email profile",
+        description="Scopes to ask the provider for, with blanks between; one is openid.",
+    )
+    oidc_domains: tuple[Domain, ...] = Field(
+        default=(), description="Domains, as a JSON list, of which an address must be to sign in; empty: any."
+    )
+    oidc_claim: str = Field(
+        default="",
+        description="NAME=VALUE: a claim that must be VALUE, or a list with it, to sign in; empty: none is asked for.",
+    )
+    oidc_trusts_emails: bool = Field(
+        default=False, description="Whether an address counts though the provider does not say that it is verified."
+    )
+    oidc_workspace: str = Field(
+        default="",
+        description="Workspace in which people without an account get one when they sign in; empty: only who was "
+        "invited comes in.",
+    )
+    oidc_role: Literal["member", "admin"] = Field(default="member", description="Role that they get there.")
+    oidc_timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=10.0, description="Seconds that one answer of the provider may take."
+    )
+
     @field_validator("bootstrap_workspace")
     @classmethod
     def _workspace_is_a_name(cls, value: str) -> str:
@@ -176,6 +214,30 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_safe(cls, value: str) -> str:
+        loopback = value.startswith("http://")
+        if value and ("?" in value or not is_safe(value, loopback=loopback)):
+            raise ValueError(
+                f"{value!r} must be a URL of https without a query, as the provider writes it, or of this machine"
+            )
+        return value
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _scopes_have_openid(cls, value: str) -> str:
+        if "openid" not in value.split():
+            raise ValueError(f"{value!r} must have openid among its words")
+        return value
+
+    @field_validator("oidc_claim")
+    @classmethod
+    def _claim_has_a_value(cls, value: str) -> str:
+        if value and not all(value.partition("=")):
+            raise ValueError(f"{value!r} must be NAME=VALUE")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -185,6 +247,15 @@ class Settings(BaseSettings):
     def _own_region_is_one_of_the_regions(self) -> Self:
         if self.regions and self.region not in self.regions:
             raise ValueError(f"region is {self.region!r}; it must be one of regions: {', '.join(self.regions)}")
+        return self
+
+    @model_validator(mode="after")
+    def _provider_is_whole(self) -> Self:
+        given = [name for name in sorted(self.model_fields_set) if name.startswith("oidc_") and getattr(self, name)]
+        if given and not self.oidc_issuer:
+            raise ValueError(f"{given[0]} is set; oidc_issuer must be set as well")
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("oidc_issuer is set; oidc_client_id must be set as well")
         return self
 
     @classmethod

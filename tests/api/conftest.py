@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import openid_browser, openid_provider
 from tests.api.asking import Api, opened
+from tests.api.openid_provider import Rogue
 from tidemill.store.database import Database
 
 
@@ -27,6 +29,21 @@ def kept(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[A
     for api in served(tmp_path_factory.mktemp("kept"), migrated):
         api.deployed()
         yield api
+
+
+@pytest.fixture(scope="session")
+def _provider() -> Iterator[Rogue]:
+    with openid_provider.running() as rogue:
+        yield rogue
+
+
+@pytest.fixture
+def rogue(_provider: Rogue, api: Api) -> Rogue:
+    """An OpenID provider that behaves, at which Ada is signed in; the server knows it."""
+    _provider.reset()
+    _provider.now = lambda: api.now[0]
+    openid_browser.configure(api, _provider)
+    return _provider
 
 
 def served(folder: Path, migrated: Path) -> Iterator[Api]:

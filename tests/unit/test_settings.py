@@ -135,3 +135,46 @@ def test_the_servers_own_region_is_one_of_the_regions(monkeypatch: pytest.Monkey
     with pytest.raises(SettingsError, match="region is 'local'; it must be one of regions: eu, us"):
         Settings.load({})
     assert Settings.load({"region": "us"}).regions == ("eu", "us")
+
+
+PROVIDER = {"oidc_issuer": "https://id.example.org/x/", "oidc_client_id": "tidemill"}
+
+
+def test_a_provider_is_whole_or_none() -> None:
+    found = Settings.load({**PROVIDER, "oidc_client_secret": "hidden", "oidc_domains": ["example.org"]})
+    assert found.oidc_issuer == "https://id.example.org/x/"
+    assert "hidden" not in repr(found)
+    with pytest.raises(SettingsError, match="oidc_client_id"):
+        Settings.load({"oidc_issuer": "https://id.example.org"})
+    for name, value in (("oidc_client_id", "x"), ("oidc_client_secret", "x"), ("oidc_workspace", "main")):
+        with pytest.raises(SettingsError, match=f"{name} is set; oidc_issuer"):
+            Settings.load({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("oidc_issuer", "http://id.example.org"),
+        ("oidc_issuer", "id.example.org"),
+        ("oidc_issuer", "https://id.example.org/?x=y"),
+        ("oidc_issuer", "https://id.example.org/#x"),
+        ("oidc_issuer", "https://user@id.example.org"),
+        ("oidc_issuer", "https://"),
+        ("oidc_issuer", "file:///etc/passwd"),
+        ("oidc_scopes", "email profile"),
+        ("oidc_claim", "groups"),
+        ("oidc_claim", "=x"),
+        ("oidc_claim", "groups="),
+        ("oidc_domains", ["@example.org"]),
+        ("oidc_role", "owner"),
+        ("oidc_timeout_s", 0),
+    ],
+)
+def test_a_provider_that_is_none(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.load({**PROVIDER, name: value})
+
+
+@pytest.mark.parametrize("issuer", ["http://127.0.0.1:8080", "http://localhost:1/realms/x", "http://[::1]:8080"])
+def test_a_provider_of_this_machine_needs_no_certificate(issuer: str) -> None:
+    assert Settings.load({**PROVIDER, "oidc_issuer": issuer}).oidc_issuer == issuer

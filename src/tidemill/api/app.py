@@ -25,6 +25,7 @@ from tidemill.api import (
     login,
     login_pages,
     logs,
+    openid_pages,
     problems,
     reference,
     reset_pages,
@@ -54,6 +55,8 @@ PUBLIC: Final[Mapping[str, str]] = {
     "/login": "people sign in there: it shows and takes a form",
     "/login/reset": "an admin's link, 256 bits of which are a keyed hash, is the credential; it shows and takes a form",
     "/login/end": "it ends the session of the browser that asks",
+    "/login/oidc": "a browser begins to sign in there, through the provider that is configured",
+    "/login/oidc/callback": "the provider sends it back there: it is asked for the cookie that it began with",
     "/device": "for a browser's session, which it asks for itself: it shows a form to who has none",
     "/v0/.well-known/openid-configuration": "clients read it before they have a token; it names no tenant's things",
     "/v0/.well-known/oauth-authorization-server": "the same, under the name of RFC 8414",
@@ -72,6 +75,7 @@ _OPEN: Final[tuple[APIRouter, ...]] = (
     login.open_router,
     login_pages.router,
     reset_pages.router,
+    openid_pages.router,
 )
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,

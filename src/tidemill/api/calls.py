@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from tidemill.api.wire import Json, render
-from tidemill.model.errors import Invalid, TooLarge
+from tidemill.model.errors import Invalid, Overloaded, TooLarge
 from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
@@ -32,6 +32,8 @@ MAX_STREAMS: Final = 256
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
 _PASSWORDS: Final = 2
+_AT_THE_PROVIDER: Final = 4
+_BEFORE_THE_PROVIDER: Final = 64
 _LENGTH_DIGITS: Final = 19
 
 
@@ -43,7 +45,8 @@ class Context:
     ``outlook`` says how things look to the scheduler; without one, that it has not looked yet.
     ``streams`` counts those who read events as they come; each is one for hours.
     ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once,
-    ``passwords`` how many are hashed: that takes 19 MiB each, and a core.
+    ``passwords`` how many are hashed: that takes 19 MiB each, and a core. ``at_provider`` bounds how many ask the
+    OpenID provider: a slow one holds up nobody but those who sign in through it.
     """
 
     parts: Parts
@@ -57,6 +60,7 @@ class Context:
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
     passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_PASSWORDS))
+    at_provider: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_AT_THE_PROVIDER))
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run what blocks in a thread. A caller that goes away takes nothing back: the work is done all the same."""
@@ -65,6 +69,12 @@ class Context:
     async def run_slow(self, work: Callable[[], T]) -> T:
         """The same for what hashes a password."""
         return await to_thread.run_sync(work, limiter=self.passwords)
+
+    async def run_at_provider(self, work: Callable[[], T]) -> T:
+        """The same for what asks the OpenID provider. Raises Overloaded where too many wait for that already."""
+        if self.at_provider.statistics().tasks_waiting >= _BEFORE_THE_PROVIDER:
+            raise Overloaded("too many people are signing in at this moment: try again in a while")
+        return await to_thread.run_sync(work, limiter=self.at_provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

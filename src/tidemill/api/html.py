@@ -17,6 +17,7 @@ label { display: block; margin: 1rem 0; }
 input, select { display: block; box-sizing: border-box; width: 100%; margin-top: .25rem; }
 input, select { padding: .5rem; font: inherit; }
 button { margin: .5rem .5rem .5rem 0; padding: .5rem 1rem; font: inherit; cursor: pointer; }
+.button { display: inline-block; padding: .5rem 1rem; border: 1px solid; color: inherit; text-decoration: none; }
 .told { border-left: .25rem solid currentColor; padding-left: .75rem; }
 code { font-size: 1.1em; }
 """
@@ -33,13 +34,17 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def page(title: str, body: Iterable[str], status: int = 200) -> Response:
-    """A page of these pieces of HTML, which are escaped already."""
+def page(title: str, body: Iterable[str], status: int = 200, onward: str = "") -> Response:
+    """A page of these pieces of HTML, which are escaped already. ``onward`` is a path that the browser asks for next.
+
+    Unlike a redirect that is a step of our own, whichever site the browser came from: Strict cookies go with it.
+    """
+    refresh = f'<meta http-equiv="refresh" content="0; url={escape(onward)}">\n' if onward else ""
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)} · Tidemill</title>\n<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n'
-        f"</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{''.join(body)}</main>\n</body>\n</html>\n"
+        f"{refresh}</head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n{''.join(body)}</main>\n</body>\n</html>\n"
     )
     return Response(text, status_code=status, media_type="text/html", headers=dict(_HEADERS))
 
@@ -51,6 +56,12 @@ def told(text: str) -> str:
 
 def line(text: str) -> str:
     return f"<p>{escape(text)}</p>\n"
+
+
+def link(label: str, path: str, kind: str = "") -> str:
+    """``kind``: "button" for one that looks like that."""
+    looks = f' class="{escape(kind)}"' if kind else ""
+    return f'<p><a href="{escape(path)}"{looks}>{escape(label)}</a></p>\n'
 
 
 def form(action: str, fields: Iterable[str], hidden: Mapping[str, str]) -> str:

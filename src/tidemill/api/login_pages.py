@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tidemill.api import html
 from tidemill.api.login import address_of
+from tidemill.api.openid_pages import openid_button
 from tidemill.api.visits import SESSION, Visit, fields_of, to, trouble, visit_of
 from tidemill.model.errors import Forbidden, Invalid, TidemillError
 from tidemill.service import device_flow, sign_in
@@ -120,7 +121,7 @@ def _sign_in_page(visit: Visit, user_code: str, trouble: str = "", status: int =
         html.button("Sign in"),
     ]
     body = [*([html.told(trouble)] if trouble else []), html.form("/login", fields, hidden)]
-    return visit.answered(html.page("Sign in", body, status))
+    return visit.answered(html.page("Sign in", [*body, openid_button(visit, _device_page(user_code))], status))
 
 
 def _code_page(visit: Visit) -> Response:

@@ -4,8 +4,9 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,7 +16,7 @@ from tidemill.api.calls import Context, base_url, context_of, read_body
 from tidemill.api.forms import FORM_BYTES, parse_form
 from tidemill.api.problems import STATUS
 from tidemill.model.errors import Forbidden, TidemillError
-from tidemill.service import sign_in
+from tidemill.service import openid, sign_in
 from tidemill.service.sign_in import Browser
 
 SESSION: Final = "tidemill_session"
@@ -46,11 +47,29 @@ class Visit:
         """With a prefix that a browser takes from this very host only, where the connection allows it."""
         return f"__Host-{cookie}" if self.is_secure else cookie
 
+    def kept(self, cookie: str) -> str:
+        """What the browser has of it; "" for nothing."""
+        return self.request.cookies.get(self.name(cookie), "")
+
     def keep(self, answer: Response, cookie: str, value: str) -> None:
         """Let the browser keep a cookie that no script reads and no other site sends."""
-        lasts = int(sign_in.SESSION.total_seconds()) if value else 0
+        self._set(answer, cookie, value, sign_in.SESSION, "strict")
+
+    def keep_while_away(self, answer: Response, cookie: str, value: str) -> None:
+        """The same, but the browser brings it along when another site sends it back here."""
+        self._set(answer, cookie, value, openid.LASTS, "lax")
+
+    def _set(
+        self, answer: Response, cookie: str, value: str, lasts: timedelta, same_site: Literal["lax", "strict"]
+    ) -> None:
         answer.set_cookie(
-            self.name(cookie), value, max_age=lasts, path="/", secure=self.is_secure, httponly=True, samesite="strict"
+            self.name(cookie),
+            value,
+            max_age=int(lasts.total_seconds()) if value else 0,
+            path="/",
+            secure=self.is_secure,
+            httponly=True,
+            samesite=same_site,
         )
 
     def answered(self, answer: Response) -> Response:
@@ -58,9 +77,9 @@ class Visit:
         self.keep(answer, _FORM, self.form_cookie)
         return answer
 
-    async def welcomed(self, account: str, answer: Response) -> Response:
-        """The account is signed in from now on, in this browser, whichever way it was known. One unit."""
-        begin = partial(sign_in.begin, self.context.parts, account, now=self.context.clock())
+    async def welcomed(self, account: str, answer: Response, by: str = "password") -> Response:
+        """The account is signed in from now on, in this browser, known ``by`` this credential. One unit."""
+        begin = partial(sign_in.begin, self.context.parts, account, now=self.context.clock(), by=by)
         self.keep(answer, SESSION, await self.context.run(begin))
         return answer
 

@@ -22,6 +22,7 @@
     ├── Overloaded           too much waits to be written           OVERLOADED
     ├── OutOfSpace           nothing can be written now             OUT_OF_SPACE
     ├── EngineUnavailable    an engine does not answer              ENGINE_UNAVAILABLE
+    ├── ProviderTrouble      an OpenID provider does not answer     PROVIDER_TROUBLE
     ├── StaleTerm            a scheduler without the right to give  STALE_TERM
     └── IllegalMove          a bug: an event its state forbids      ILLEGAL_MOVE
 """
@@ -144,6 +145,11 @@ class OutOfSpace(TidemillError):
 class EngineUnavailable(TidemillError):
     error_code = "ENGINE_UNAVAILABLE"
     words = "Engine unavailable"
+
+
+class ProviderTrouble(TidemillError):
+    error_code = "PROVIDER_TROUBLE"
+    words = "Provider trouble"
 
 
 class StaleTerm(TidemillError):

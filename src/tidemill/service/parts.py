@@ -6,7 +6,9 @@ from threading import Lock
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
+from tidemill.model.admission import Admission
 from tidemill.model.region import Regions
+from tidemill.oidc.provider import Provider
 from tidemill.secrets import KeyRing
 from tidemill.store.database import Database
 
@@ -32,6 +34,7 @@ class Parts:
 
     ``issuer`` is the URL that names this server in its tokens, whatever address a client uses.
     ``key_file`` is where the key ring came from, None when it was given. Admins of ``home`` are the server's own.
+    ``provider`` is the OpenID provider that people may sign in through, None for none; ``admission`` says who.
     """
 
     database: Database
@@ -44,4 +47,6 @@ class Parts:
     issuer: str = "http://127.0.0.1:8700/v0"
     key_file: Path | None = None
     home: str = ""
+    provider: Provider | None = None
+    admission: Admission = field(default_factory=Admission)
     rotating: Lock = field(default_factory=Lock)

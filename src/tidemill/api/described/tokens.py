@@ -56,6 +56,8 @@ TOKENS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/login/end"): _page("Sign out: a form of these pages"),
     ("GET", "/login/reset"): _page("The page where who holds an admin's link sets a password"),
     ("POST", "/login/reset"): _page("Set the password: the form of that page"),
+    ("GET", "/login/oidc"): _page("Sign in through the OpenID provider: a redirect to it, or a page that says why not"),
+    ("GET", "/login/oidc/callback"): _page("Where the OpenID provider sends a browser back to"),
     ("GET", "/device"): _page("The page where a person is asked about a program that waits"),
     ("POST", "/device"): _page("Yes or no: the form of that page"),
     ("GET", "/v0/.well-known/openid-configuration"): _METADATA,
