@@ -1,5 +1,6 @@
 """The audit of those who come without a credential: sign-ins, tokens, decisions, uploads; and that it has bounds."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -152,6 +153,18 @@ class TestTokens:
         assert refreshed(api, first.refresh).status_code == 400
         assert len(seen(api, "tokens.reuse")) == 1
         assert [tell(row)[1:3] for row in seen(api, "tokens.create")[1:]] == [("", "nobody")] * 2
+
+    def test_of_many_at_once_the_end_of_the_family_is_written_once(self, api: Api) -> None:
+        body = {"grant_type": "refresh_token", "refresh_token": signed_in(api).refresh}
+
+        async def all_at_once(client: httpx2.AsyncClient) -> list[int]:
+            answers = await asyncio.gather(*(client.post(TOKEN, json=body) for _ in range(8)))
+            return [answer.status_code for answer in answers]
+
+        assert sorted(api.session(all_at_once)) == [200, *[400] * 7]
+        assert len(seen(api, "tokens.reuse")) == 1
+        assert [row.outcome for row in seen(api, "tokens.create")].count("success") == 1
+        assert whole(api) == []
 
     def test_of_somebody_who_has_left(self, api: Api) -> None:
         pair = signed_in(api)
