@@ -127,7 +127,7 @@ ALWAYS: Final[Mapping[str, str]] = {
     "I8: a task's last attempt has the number of its last change": """
         SELECT a.owner, a.idx, a.number FROM attempt a
           JOIN task t ON t.execution = a.owner AND t.idx = a.idx AND t.attempt = a.number
-         WHERE a.kind = 't' AND a.change IS NULL AND a.claimed_at > (SELECT MIN(at) FROM event)""",
+         WHERE a.kind = 't' AND a.change IS NULL AND a.claimed_at >= (SELECT MIN(at) FROM event)""",
     "I8: no number is given twice, or beyond the line": """
         SELECT number, COUNT(*) AS times FROM (
             SELECT change AS number FROM attempt WHERE change IS NOT NULL UNION ALL SELECT number FROM event)
