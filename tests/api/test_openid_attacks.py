@@ -15,6 +15,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -35,6 +36,7 @@ from tests.api.openid_provider import (
     keyed,
     part,
     signed,
+    signed_as_it_stands,
     unsigned,
 )
 from tests.api.test_device_login import Browser
@@ -124,8 +126,8 @@ class TestProviderTrouble:
             (Reply(200, b"null"), "no JSON object"),
             (Reply(200, b'{"x": "\xff"}'), "no JSON object"),
             (Reply(200, b"x", {"Content-Encoding": "gzip"}), "encoding"),
-            (Reply(302, b"", {"Location": "http://127.0.0.1:1/"}), "status 302"),
-            (Reply(307, b"", {"Location": "/other"}), "status 307"),
+            (Reply(302, b"{}", {"Location": "http://127.0.0.1:1/"}), "status 302"),
+            (Reply(307, b"{}", {"Location": "/other"}), "status 307"),
             (Reply(200, b"{}", {"Bad Name\x01": "x"}), "RemoteProtocolError"),
         ],
     )
@@ -270,6 +272,7 @@ def claims_that_are_wrong(now: float) -> dict[str, dict[str, object]]:
         "no subject": {"sub": None},
         "subject of another kind": {"sub": 7},
         "subject that is no text": {"sub": "\ud800"},
+        "subject that is not ASCII": {"sub": "\u00e9"},
         "subject too long": {"sub": "x" * 256},
         "hash": {"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"},
         "hash of another kind": {"at_hash": 7},
@@ -343,6 +346,14 @@ class TestIdTokens:
         rogue.token = {"id_token": f"{header}.{part({})}.AAAA"}
         kept_out(tried(api), 403, "ID token: ")
 
+    @pytest.mark.parametrize("more", [{"crit": ["exp"]}, {"b64": True, "crit": ["b64"]}, {"b64": False}])
+    def test_headers_that_change_how_a_token_is_read(self, api: Api, rogue: Rogue, more: dict[str, object]) -> None:
+        """The signature is right: what such a header says is to be understood or refused."""
+        rogue.header, rogue.sign = more, signed_as_it_stands
+        kept_out(tried(api), 403, "a header that is not taken")
+        rogue.header = {"unknown": "x"}
+        assert tried(api).answer.status_code == 200
+
     @pytest.mark.parametrize("token", ["", ".", "..", "a.b", "a.b.c.d.e", "x"])
     def test_tokens_that_are_none(self, api: Api, rogue: Rogue, token: str) -> None:
         rogue.token = {"id_token": token}
@@ -395,6 +406,18 @@ class TestIdTokens:
     ) -> None:
         rogue.key, rogue.header = key, {"alg": algorithm}
         rogue.keys = [{"kty": "new", "kid": "first"}, key.as_dict(private=False)]
+        assert tried(api).answer.status_code == 200
+
+    def test_the_older_name_of_an_algorithm(self, api: Api, rogue: Rogue) -> None:
+        """EdDSA, which RFC 9864 split in two: providers will send it for years."""
+
+        def sign(_: Rogue, header: dict[str, Any], members: dict[str, Any]) -> str:
+            key = EDWARDS.get_op_key("sign")
+            assert isinstance(key, Ed25519PrivateKey)
+            text = f"{part({**header, 'alg': 'EdDSA'})}.{part(members)}"
+            return f"{text}.{encoded(key.sign(text.encode()))}"
+
+        rogue.keys, rogue.sign = [EDWARDS.as_dict(private=False)], sign
         assert tried(api).answer.status_code == 200
 
     def test_a_token_that_names_no_key(self, api: Api, rogue: Rogue) -> None:
