@@ -48,7 +48,7 @@ serve: $(READY) ## a server on port 8700 with its data in ./.data
 SEEDS ?= 100
 FIRST ?= 1
 simulate: $(READY) ## worlds full of trouble, as many as SEEDS says, from seed FIRST on (docs/simulator.md)
-	$(PY) -m tidemill.testing.simulator $(SEEDS) $(FIRST)
+	$(PY) -m tidemill.testing.simulator $(SEEDS) $(FIRST) $(TRIGGERS)
 
 fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minutes (SECONDS=n SEED=n)
 	$(PY) -m tests.e2e.described.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -278,6 +278,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         blobs=parts.blobs,
         logfiles=parts.logfiles,
         policy=_policy(settings, local_url),
+        regions=parts.regions,
     )
     return _Running(parts=parts, engine=engine, scheduler=scheduler)
 

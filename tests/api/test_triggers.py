@@ -1,11 +1,15 @@
 """``spec.triggers``: their form is checked, ids are made, and they come back as they were sent."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.api.asking import Api
 from tests.api.test_access import assert_problem
+from tidemill.api.wire import timestamp
+from tidemill.scheduler.fire import TriggerClock
+from tidemill.store import nodes
 
 JOB = "/v0/jobs/sweep"
 CRON = {"schedule": "0 3 * * *"}
@@ -140,6 +144,32 @@ def test_tasks_have_limits(api: Api) -> None:
     assert "spec.triggers[0].configuration.tasks has 10001 elements" in many
     assert "1048576" in refused(api, type="http", configuration={"tasks": [{"a": "x" * 1_048_576}]})
     assert "spec.triggers[0].configuration.tasks[1] is 5" in refused(api, type="http", configuration={"tasks": [{}, 5]})
+
+
+def test_a_job_has_up_to_a_hundred(api: Api) -> None:
+    api.deployed()
+    put(api, *({"type": "http"} for _ in range(100)))
+    answer = api.put(JOB, {"spec": {"triggers": [{"type": "http"}] * 101}})
+    assert "spec.triggers has 101 elements; a job may have up to 100" in assert_problem(answer, 400, "INVALID")
+
+
+def test_an_execution_says_which_trigger_started_it_and_when_that_was_due(api: Api) -> None:
+    api.deployed()
+    put(api, {"id": "often", "type": "cron", "configuration": {"schedule": "* * * * *", "tasks": [{"a": 1}, {"a": 2}]}})
+    clock = TriggerClock(database=api.parts.database, steady=lambda: 0.0, regions=api.parts.regions)
+    term = api.parts.database.write(lambda one: nodes.take_term(one, "scheduler", holder="test", now=api.now[0]))
+    clock.tick(term, api.now[0])
+    api.later(60)
+    due = clock.tick(term, api.now[0])
+    assert due is not None
+    (made,) = api.get(f"{JOB}/executions").json()["data"]
+    assert made["metadata"]["trigger"] == "often"
+    assert made["metadata"]["dueAt"] == timestamp(due - timedelta(minutes=1))
+    assert made["stats"]["total"] == 2
+    sent = api.post(f"{JOB}/executions", {"tasks": [{}]}).json()
+    assert {"trigger", "dueAt"} & api.get(f"{JOB}/executions/{sent['executionId']}").json()["metadata"].keys() == set()
+    again = api.post(f"{JOB}/executions", {"executionId": made["metadata"]["id"]})
+    assert_problem(again, 409, "CONFLICT")
 
 
 def test_a_cron_trigger_needs_a_schedule(api: Api) -> None:

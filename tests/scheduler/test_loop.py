@@ -4,13 +4,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
 
+from tests.scheduler.triggering import Clockwork, cron
 from tests.store.test_audit import ENTRY
 from tidemill.engine.fake import FakeEngine, Play
+from tidemill.model.region import Regions
 from tidemill.model.states import ExecutionState
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -40,6 +42,7 @@ class Running:
 
     def __init__(self, sim: Sim) -> None:
         self.sim = sim
+        self.ahead = timedelta()
         self.engine = FakeEngine([NODE], sim.scripts, clock=time.time, pause=rest)
         self.scheduler = self.new()
 
@@ -51,6 +54,8 @@ class Running:
             blobs=self.sim.blobs,
             logfiles=self.sim.logfiles,
             policy=policy,
+            regions=Regions(),
+            clock=lambda: datetime.now(UTC) + self.ahead,
         )
 
 
@@ -90,6 +95,19 @@ def test_another_server_takes_over_where_the_first_stopped(running: Running) -> 
     running.scheduler.start()
     until(lambda: sim.state(key) is ExecutionState.SUCCEEDED)
     assert set(running.engine.starts().values()) == {1}
+
+
+def test_a_trigger_fires_when_the_minute_comes(running: Running) -> None:
+    sim = running.sim
+    sim.clock.now = datetime.now(UTC)
+    work = Clockwork(sim)
+    work.deploy(cron(tasks=[{"a": 1}, {"a": 2}]))
+    # the minute comes in half a second
+    running.ahead = timedelta(seconds=59.5 - sim.clock.now.second)
+    until(lambda: [one.state for one in work.executions()][:1] == ["succeeded"])
+    first = work.executions()[0]
+    assert (first.trigger_id, first.total, first.due_at.second) == ("t1", 2, 0)
+    assert sim.violations() == []
 
 
 def test_a_problem_is_told_logged_once_and_goes_away(running: Running) -> None:

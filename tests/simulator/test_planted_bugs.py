@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Update, bindparam, func, select, update
 
-from tests.scheduler import test_races, test_time_to_live
+from tests.scheduler import test_races, test_time_to_live, test_triggers
 from tidemill.model.errors import EngineUnavailable, StaleTerm
 from tidemill.model.execution import Reason
 from tidemill.model.lease import OutcomeKind
 from tidemill.scheduler import plan as planning
 from tidemill.scheduler import rooms, tick
+from tidemill.scheduler.fire import TriggerClock
 from tidemill.scheduler.reconcile import reconcile as reconcile_as_it_is
 from tidemill.scheduler.renew import Renewer
-from tidemill.store import executions, ledger, ledger_claim, ledger_settle, nodes, schema
+from tidemill.store import executions, ledger, ledger_claim, ledger_settle, nodes, schema, ticks, triggers
 from tidemill.store.ledger_claim import Claim, Claimed
 from tidemill.store.snapshot import View
 from tidemill.store.snapshot import look as look_as_it_is
@@ -43,6 +44,7 @@ class Bug:
     breaks: tuple[str, ...]
     first: int = 1
     die_at: str = ""
+    triggers: bool = False
 
 
 def _nothing(*_: object, **__: object) -> list[Any]:
@@ -214,7 +216,36 @@ def strays_left_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tick, "reconcile", reconcile)
 
 
+def ticks_left_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ticks._SETTLE, "run_many", _nothing)
+
+
+def due_times_forgotten_by_changes(patch: pytest.MonkeyPatch) -> None:
+    right = triggers.keep
+
+    def keep(connection: Connection, job: Any, kept: object, *, now: datetime) -> None:
+        trigger = schema.job_trigger
+        late = (trigger.c.job == job.key, trigger.c.next_due_at <= now)
+        connection.execute(update(trigger).where(*late).values(next_due_at=now + timedelta(days=1)))
+        right(connection, job, kept, now=now)
+
+    patch.setattr(triggers, "keep", keep)
+
+
+def ticks_not_written(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(triggers._ADD_TICK, "run_many", _nothing)
+
+
+def clocks_set_back_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TriggerClock, "_is_new", lambda self, _: self._ahead_s is None)
+
+
 BUGS = {
+    "a tick that fired stays open": Bug(ticks_left_open, ("I7", "IntegrityError"), triggers=True),
+    "a due time is forgotten when a PUT comes first": Bug(
+        due_times_forgotten_by_changes, ("I7",), first=12, triggers=True
+    ),
+    "triggers go on without ticks": Bug(ticks_not_written, ("I7",), triggers=True),
     "what has ended is moved and ended again, by id alone": Bug(
         by_id_alone, ("I2", "I3", "I6", "I9", "IntegrityError"), first=5
     ),
@@ -239,6 +270,12 @@ BUGS = {
 
 # too rare in seeds to wait for: the short test that each race has says so at once
 BY_NAME: dict[str, tuple[Plant, Callable[[Sim], None]]] = {
+    "a clock that is set back is not noticed": (
+        clocks_set_back_unnoticed,
+        lambda sim: test_triggers.test_a_clock_that_ran_ahead_and_is_put_right_goes_on_at_the_right_times(
+            test_triggers.at_noon(sim)
+        ),
+    ),
     "an old term may claim": (term_not_checked, test_races.test_a_scheduler_with_an_old_term_claims_nothing),
     "an old term is refused in silence": (
         stale_term_kept_quiet,
@@ -268,7 +305,7 @@ def test_seeds_catch(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, name
     bug = BUGS[name]
     bug.plant(monkeypatch)
     for seed in range(bug.first, bug.first + SEEDS):
-        report = simulator.run(seed, die_at=bug.die_at)
+        report = simulator.run(seed, die_at=bug.die_at, triggers=bug.triggers)
         if report.broken:
             assert any(one.startswith(bug.breaks) for one in report.broken), str(report)
             return

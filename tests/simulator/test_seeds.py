@@ -10,6 +10,7 @@ from tidemill.testing.simulator.run import Simulator
 
 BLOCK = 15
 BLOCKS = 6
+TRIGGER_BLOCKS = 2
 TRIES = 40
 
 
@@ -29,6 +30,17 @@ def test_no_seed_breaks_a_promise(simulator: Simulator, first: int) -> None:
     assert set(struck) >= ANYWHERE, "every kind of fault has happened"
     assert set(struck) <= ANYWHERE | WITH_LEASES
     assert set(struck) & WITH_LEASES
+
+
+@pytest.mark.parametrize("first", range(1, TRIGGER_BLOCKS * BLOCK + 1, BLOCK))
+def test_no_seed_with_triggers_breaks_a_promise(simulator: Simulator, first: int) -> None:
+    passed: Counter[str] = Counter()
+    for seed in range(first, first + BLOCK):
+        report = simulator.run(seed, triggers=True)
+        assert not report.broken, str(report)
+        passed += report.passed
+    assert set(passed) <= set(catalogue()), "a point without a name in the catalogue"
+    assert passed["after commit of ticks.fire"] > BLOCK
 
 
 @pytest.mark.parametrize("point", catalogue())

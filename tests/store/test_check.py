@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import text
 
+from tests.scheduler.triggering import Clockwork, cron
 from tidemill.engine.fake import Play
 from tidemill.model.lease import OutcomeKind
 from tidemill.model.states import EXECUTION_FINAL, TASK_FINAL
@@ -87,6 +88,19 @@ BUILD_BREAKS = [
     ("I9: a live attempt of a build", "UPDATE build SET attempt = 2"),
     ("I9: a live attempt of a build", "DELETE FROM build"),
 ]
+TRIGGER_BREAKS = [
+    ("I7: a tick that fired", "UPDATE execution SET trigger_id = 'other'"),
+    ("I7: a tick that fired", "UPDATE tick SET due_at = due_at + 60000000"),
+    ("I7: a tick that fired", "UPDATE execution SET job = 5"),
+    ("I7: an execution that a trigger started", "DELETE FROM tick"),
+    ("I7: an execution that a trigger started", "UPDATE execution SET trigger_id = ''"),
+    (
+        "I7: an execution that a trigger started",
+        "INSERT INTO tick SELECT job, trigger_id, 1, 1, outcome, reason, execution, settled_at FROM tick",
+    ),
+    ("I7: a trigger's inputs", "DELETE FROM input_set"),
+    ("I7: a trigger has its job", "DELETE FROM job"),
+]
 
 
 def after(sim: Sim, statement: str) -> list[str]:
@@ -114,13 +128,33 @@ def test_what_is_broken_about_builds_is_found(sim: Sim, rule: str, statement: st
     assert [line for line in found if line.startswith(rule)], found
 
 
+@pytest.mark.parametrize(("rule", "statement"), TRIGGER_BREAKS)
+def test_what_is_broken_about_triggers_is_found(sim: Sim, rule: str, statement: str) -> None:
+    sim.reset()
+    work = Clockwork(sim)
+    work.deploy(cron())
+    work.look()
+    sim.move(60.0)
+    work.look()
+    assert len(work.executions()) == 1
+    assert sim.violations() == []
+    found = after(sim, statement)
+    assert [line for line in found if line.startswith(rule)], found
+
+
 def test_every_rule_is_broken_somewhere_above() -> None:
-    broken = [rule for rule, _ in (*BREAKS, *BUILD_BREAKS)]
+    broken = [rule for rule, _ in (*BREAKS, *BUILD_BREAKS, *TRIGGER_BREAKS)]
     assert [rule for rule in check.ALWAYS if not any(rule.startswith(prefix) for prefix in broken)] == []
 
 
 def test_at_rest_what_has_not_ended_counts_as_well(sim: Sim) -> None:
     sim.upload()
+    # due, and without inputs so far
+    sim.database.write(
+        lambda connection: connection.execute(
+            text("INSERT INTO tick SELECT key, 't', 1, 1, 'due', '', NULL, NULL FROM job LIMIT 1")
+        )
+    )
     assert sim.violations() == []
     rules = {line.rpartition(": ")[0] for line in sim.violations(at_rest=True)}
     assert rules == set(check.AT_REST)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, Engine, create_engine, inspect
+from sqlalchemy import Connection, Engine, create_engine, inspect, select
 from sqlalchemy.pool import NullPool
 
-from tidemill.store import migrate
+from tidemill.store import migrate, schema, triggers
 from tidemill.store.schema import metadata
 
 
@@ -71,3 +71,31 @@ def test_a_job_that_was_paused_stays_paused_and_keeps_what_is_only_kept(tmp_path
     assert tuple(first)[:3] == (0, 60, "")
     assert json.loads(first.extra) == {"spec": {"revision": {"mood": "calm"}, "policies": ["eu"]}}
     assert tuple(second) == (100, 0, "", "{}")
+
+
+def test_triggers_that_were_only_kept_fire_from_the_upgrade_on(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'old.db'}", poolclass=NullPool)
+    command.upgrade(migrate.config(engine), "0006")
+    cron = {
+        "id": "t1",
+        "type": "cron",
+        "enabled": False,
+        "configuration": {"schedule": "0 3 * * *", "timezone": "Europe/Paris", "tasks": [{"a": "é"}, {}]},
+    }
+    extra = {"spec": {"triggers": [cron, {"id": "h", "type": "http", "enabled": True}]}}
+    with engine.begin() as connection:
+        for key, (state, kept) in enumerate((("DEPLOYED", extra), ("TERMINATED", extra), ("DEPLOYED", {}))):
+            connection.exec_driver_sql(
+                "INSERT INTO job (key, workspace, name, state, display_name, external_id, labels, extra,"
+                " created_at, created_by, updated_at, updated_by)"
+                " VALUES (?, 'main', ?, ?, '', '', '{}', ?, 0, 'a', 0, 'a')",
+                (key, f"job-{key}", state, json.dumps(kept)),
+            )
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        rows = connection.execute(select(schema.job_trigger).order_by(schema.job_trigger.c.id)).all()
+        wanted = [triggers._values(0, one) for one in extra["spec"]["triggers"]]
+    engine.dispose()
+    assert [{name: value for name, value in row._asdict().items() if value is not None} for row in rows] == sorted(
+        wanted, key=lambda one: str(one["id"])
+    )

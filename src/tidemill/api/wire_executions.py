@@ -94,6 +94,8 @@ def execution_view(shown: Shown) -> dict[str, Json]:
         "updatedAt": timestamp(execution.updated_at),
         "rerunOf": execution.rerun_of or None,  # ours, as the next
         "reruns": list(shown.reruns) or None,
+        "trigger": execution.trigger or None,
+        "dueAt": timestamp(execution.due_at),
     }
     spec = {name: value for name, value in execution.extra.items() if name not in _SHOWN_SPEC}
     limits = _limits(execution)

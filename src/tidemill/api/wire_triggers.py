@@ -1,4 +1,4 @@
-"""``spec.triggers`` on the wire (docs/wire.md, Triggers): their form is checked, they are kept and returned."""
+"""``spec.triggers`` on the wire (docs/wire.md, Triggers): what they may say. They come back as they were sent."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from tidemill.model.cron import ScheduleError
 from tidemill.model.errors import Invalid
 from tidemill.model.trigger import CatchUp, Overlap, ZoneError
 
+MAX_TRIGGERS: Final = 100
 MAX_TASKS: Final = 10_000
 MAX_TASKS_BYTES: Final = 1 << 20
 MAX_RETRY: Final = 100
@@ -57,6 +58,8 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
 
     An id that is left out is TYPE-NUMBER, one that is there twice gets a number: the same request, the same ids.
     """
+    if len(bodies) > MAX_TRIGGERS:
+        raise Invalid(f"spec.triggers has {len(bodies)} elements; a job may have up to {MAX_TRIGGERS}")
     found, taken = list[dict[str, Json]](), set[str]()
     given = {body.id for body in bodies if body.id}
     for number, body in enumerate(bodies):

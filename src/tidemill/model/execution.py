@@ -48,7 +48,8 @@ class Execution:
     Tasks from position ``next_index`` on have no row yet. Of a rerun ``origin`` is the execution whose tasks it runs
     again, None else, and ``rerun_of`` that one's id, empty when it is kept no more; ``chain`` is the first of them all.
     ``region`` is the one whose nodes run its tasks, empty for any. ``extra`` keeps members of the request that we do
-    not act on.
+    not act on. ``trigger`` is the id of the trigger that started it, empty for a request, and ``due_at`` when that was
+    due, None when it was fired by hand.
     """
 
     key: ExecutionKey
@@ -77,6 +78,8 @@ class Execution:
     started_at: datetime | None
     completed_at: datetime | None
     updated_at: datetime
+    trigger: str = ""
+    due_at: datetime | None = None
 
 
 # not frozen: that would take three times as long to make, and an answer may show a thousand

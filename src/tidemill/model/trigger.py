@@ -10,7 +10,7 @@ rule is walked there as if there were no zones. A change is where the two ways o
 
 import difflib
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +23,8 @@ from tidemill.model.cron import Rule
 
 MAX_CAUGHT_UP: Final = 100
 DEFAULT_TIMEZONE: Final = "UTC"
+ON_TIME: Final = timedelta(seconds=60)
+"""A server that is busy, or restarted, is late by less."""
 
 _MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
@@ -53,6 +55,39 @@ class Overlap(StrEnum):
 
     ALLOW = "allow"
     SKIP = "skip"
+
+
+class Outcome(StrEnum):
+    """What became of a due time: nothing yet, an execution, or nothing at all."""
+
+    DUE = "due"
+    FIRED = "fired"
+    SKIPPED = "skipped"
+
+
+class Skipped(StrEnum):
+    """Why a due time was skipped. What was skipped is never caught up."""
+
+    TRIGGER_DISABLED = "TriggerDisabled"
+    TRIGGER_REMOVED = "TriggerRemoved"
+    JOB_DISABLED = "JobDisabled"
+    JOB_PAUSED = "JobPaused"
+    JOB_DELETED = "JobDeleted"
+    NOT_DEPLOYED = "NotDeployed"
+    OVERLAP = "Overlap"
+    MISSED = "Missed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """Due times that have come: those that fire, in order, and the first and the last of those that are too late.
+
+    ``coming`` is the next one, None when the calendar ends.
+    """
+
+    fires: Sequence[datetime]
+    missed: tuple[datetime, datetime] | None
+    coming: datetime | None
 
 
 class ZoneError(ValueError):
@@ -108,6 +143,25 @@ class Schedule:
             if len(found) >= count or start == after:
                 return found[-count:]
             window *= 2
+
+    def passed(self, since: datetime, now: datetime, catch_up: CatchUp) -> Passed:
+        """What fires of the due times from ``since``, one of them, to ``now``.
+
+        What is up to a minute late is not late: it always fires. Of what is later, as ``catch_up`` says.
+        """
+        coming = next(iter(self.next(since)), None)
+        if coming is None or coming > now:
+            times = [since]
+        else:
+            times = self.last(since - _MINUTE, now, MAX_CAUGHT_UP + 1)
+            coming = next(iter(self.next(now)), None)
+        if catch_up is CatchUp.ALL:
+            fires = times[-MAX_CAUGHT_UP:]
+        else:
+            fresh = [due for due in times if now - due <= ON_TIME]
+            fires = fresh or (times[-1:] if catch_up is CatchUp.LAST else [])
+        before = times[: len(times) - len(fires)]
+        return Passed(fires=fires, missed=(since, before[-1]) if before else None, coming=coming)
 
     def _until_change(
         self, at: datetime, change: Change | None, until: datetime

@@ -1,4 +1,4 @@
-"""The scheduler's threads: one that decides, one per node that listens, one that collects logs, one that forgets."""
+"""The scheduler's threads: one that decides, one per node that listens, one each that collects logs, forgets, fires."""
 
 import random
 import threading
@@ -15,8 +15,10 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.engine.protocol import Engine
 from tidemill.model.ids import NodeId
 from tidemill.model.outlook import Outlook
+from tidemill.model.region import Regions
 from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.collect import Collector
+from tidemill.scheduler.fire import Firer, TriggerClock
 from tidemill.scheduler.listen import Inbox, Listener
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -46,6 +48,7 @@ class Scheduler:
         blobs: Blobs,
         logfiles: LogFiles,
         policy: SchedulerPolicy,
+        regions: Regions,
         clock: Callable[[], datetime] = wall_clock,
     ) -> None:
         self._parts = Parts(
@@ -75,27 +78,33 @@ class Scheduler:
             every_s=policy.retain_every_s,
             problems=self._parts.problems,
         )
+        self._triggers = TriggerClock(database=database, steady=time.monotonic, regions=regions)
+        self._firer: Firer | None = None
         self._thread: threading.Thread | None = None
         self._ticker: Ticker | None = None
 
     def start(self) -> None:
         """Take the term and begin. Raises what the database raises."""
         ticker = self._ticker = Ticker(self._parts, now=self._clock())
+        self._firer = Firer(self._triggers, clock=self._clock, term=lambda: ticker.term, problems=self._parts.problems)
         self._collector.start()
         self._sweeper.start()
+        self._firer.start()
         self._thread = threading.Thread(target=self._run, args=(ticker,), name="tidemill-scheduler", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Claim nothing more, commit what was reported, end all threads. What runs on nodes goes on running."""
-        if self._thread is None:
+        if self._thread is None or self._firer is None:
             return
         self._stopping.set()
         self._sweeper.stop()
+        self._firer.stop()
         self._parts.database.changes.signal()
         self._thread.join()
         self._collector.join()
         self._sweeper.join()
+        self._firer.join()
 
     def problem(self) -> str | None:
         """What does not work now, in words; None when all does."""

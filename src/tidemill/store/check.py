@@ -161,6 +161,16 @@ ALWAYS: Final[Mapping[str, str]] = {
          WHERE x.execution NOT IN (SELECT key FROM execution) AND x.execution NOT IN (SELECT key FROM forgotten)""",
     "I1: a chunk of inputs has its set": """
         SELECT input_set, first_index FROM input_chunk WHERE input_set NOT IN (SELECT key FROM input_set)""",
+    "I7: a tick that fired made an execution, which its trigger started": """
+        SELECT t.job, t.trigger_id, t.due_at, t.execution FROM tick t JOIN execution e ON e.key = t.execution
+         WHERE e.job <> t.job OR e.trigger_id <> t.trigger_id OR (e.due_at IS NOT NULL AND e.due_at <> t.due_at)""",
+    "I7: an execution that a trigger started has one tick, and no other has one": """
+        SELECT e.key, e.trigger_id, COUNT(t.job) AS ticks FROM execution e LEFT JOIN tick t ON t.execution = e.key
+         GROUP BY e.key, e.trigger_id HAVING COUNT(t.job) <> (e.trigger_id <> '')""",
+    "I7: a trigger's inputs are there": """
+        SELECT job, id, input_set FROM job_trigger
+         WHERE input_set IS NOT NULL AND input_set NOT IN (SELECT key FROM input_set)""",
+    "I7: a trigger has its job": "SELECT job, id FROM job_trigger WHERE job NOT IN (SELECT key FROM job)",
     "I10: a request's name leads to an execution of its job": """
         SELECT x.job, x.alias, x.execution FROM execution_alias x LEFT JOIN execution e ON e.key = x.execution
          WHERE e.job IS NOT x.job""",
@@ -170,6 +180,7 @@ AT_REST: Final[Mapping[str, str]] = {
     "I1: every execution has ended": """
         SELECT key, state FROM execution WHERE state NOT IN ('succeeded', 'failed', 'cancelled')""",
     "I1: every build has ended": "SELECT key, state FROM build WHERE ended_at IS NULL",
+    "I7: every tick is settled": "SELECT job, trigger_id, due_at FROM tick WHERE outcome = 'due'",
     "I5: nothing is live at rest": "SELECT kind, owner, idx, number FROM attempt WHERE ended_at IS NULL",
 }
 

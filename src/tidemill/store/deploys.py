@@ -11,7 +11,7 @@ from tidemill.model.ids import BuildKey, JobKey, new_image_tag
 from tidemill.model.image import image_ref
 from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec
 from tidemill.model.states import JobState
-from tidemill.store import canaries, jobs, schema, specs, uploads
+from tidemill.store import canaries, jobs, schema, specs, triggers, uploads
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
 
@@ -58,9 +58,10 @@ def add_revision(connection: Connection, row: AnyRow, revision: NewRevision, *, 
 def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, *, now: datetime) -> None:
     """New executions run this revision from now on, but for the share of the canary in ``spec.rollout``.
 
-    A canary that is not kept any longer, or that is the revision itself, has ended. Four statements at most, and see
-    ``prune``.
+    A canary that is not kept any longer, or that is the revision itself, has ended. The triggers are those of ``spec``.
+    Four statements at most, and see ``triggers.keep`` and ``prune``.
     """
+    triggers.keep(connection, row, spec.extra.get("triggers"), now=now)
     rollout = spec.rollout
     if rollout.canary and (rollout.canary == revision or not canaries.is_kept(connection, row.key, rollout.canary)):
         rollout = canaries.ended(rollout)

@@ -1,7 +1,7 @@
 """Executions: made once per request, then read. Their moves are the ledger's."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -69,6 +69,8 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _EXECUTION.started_at,
     _EXECUTION.completed_at,
     _EXECUTION.updated_at,
+    _EXECUTION.trigger_id,
+    _EXECUTION.due_at,
     schema.job.c.name.label("job_name"),
     schema.job.c.key.label("job_key"),
 )
@@ -91,14 +93,15 @@ _JOB: Final = schema.job.c
 _REVISION: Final = schema.revision.c
 _ALIAS: Final = schema.execution_alias.c
 _WORKSPACE: Final = schema.workspace.c
+_RUNNABLE: Final = select(
+    *(_JOB.key, _JOB.state, _JOB.enabled, _JOB.active_revision),
+    *(_JOB.canary_revision, _JOB.canary_percent, _JOB.sticky_ttl_s, _JOB.traffic),
+    *(_REVISION.spec, _REVISION.image_digest),
+).outerjoin_from(schema.job, schema.revision, and_(_REVISION.job == _JOB.key, _REVISION.id == _JOB.active_revision))
 _JOB_TO_RUN: Final = Prepared(
-    select(
-        *(_JOB.key, _JOB.state, _JOB.enabled, _JOB.active_revision),
-        *(_JOB.canary_revision, _JOB.canary_percent, _JOB.sticky_ttl_s, _JOB.traffic),
-        *(_REVISION.spec, _REVISION.image_digest),
+    _RUNNABLE.where(
+        _JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"), _JOB.terminated_at.is_(None)
     )
-    .outerjoin_from(schema.job, schema.revision, and_(_REVISION.job == _JOB.key, _REVISION.id == _JOB.active_revision))
-    .where(_JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"), _JOB.terminated_at.is_(None))
 )
 _KNOWN: Final = Prepared(
     select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
@@ -122,7 +125,7 @@ _PLACE: Final = Prepared(
 _NEW_COLUMNS: Final = (
     *("key", "id", "workspace", "job", "revision", "image_digest", "state", "input_set", "request_id"),
     *("request_digest", "env_names", "env_sealed", "extra", "parallelism", "memory_mb", "memory_override_mb"),
-    *("region", "timeout_s", "max_retries", "retry_policy", "origin", "chain", "total"),
+    *("region", "timeout_s", "max_retries", "retry_policy", "origin", "chain", "trigger_id", "due_at", "total"),
     *("created_at", "served_at", "updated_at"),
 )
 _INSERT: Final = Prepared(insert(schema.execution), _NEW_COLUMNS)
@@ -137,7 +140,7 @@ class NewExecution:
     """A request for an execution. ``aliases`` are the names under which the same request may come again.
 
     ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content,
-    ``caller`` the principal's id. ``regions`` are the server's.
+    ``caller`` the principal's id. ``regions`` are the server's. ``trigger`` and ``due_at`` as in ``Execution``.
     """
 
     key: ExecutionKey
@@ -154,6 +157,8 @@ class NewExecution:
     caller: str = ""
     regions: Regions = field(default_factory=Regions)
     extra: Mapping[str, object] = field(default_factory=dict)
+    trigger: str = ""
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +257,24 @@ def create(
 
 def record(connection: Connection, new: NewExecution, values: Mapping[str, object], *, now: datetime) -> Created:
     """Insert the row of a new execution with the names of its request, count it and tell of it. Five statements."""
-    _INSERT.run(connection, values)
-    aliases = [{"job": values["job"], "alias": alias, "execution": new.key} for alias in new.aliases]
-    _INSERT_ALIAS.run_many(connection, aliases)
-    _COUNT_ONE_MORE.run(connection, {"of_job": values["job"]})
-    events.add_of_executions(connection, {new.key: ExecutionState(str(values["state"]))}, now=now)
+    record_all(connection, [(new, values)], now=now)
     return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
+
+
+def record_all(
+    connection: Connection, every: Sequence[tuple[NewExecution, Mapping[str, object]]], *, now: datetime
+) -> None:
+    """What ``record`` does, for many. Five statements for all of them."""
+    if not every:
+        return
+    _INSERT.run_many(connection, [values for _, values in every])
+    aliases = [
+        {"job": values["job"], "alias": alias, "execution": new.key} for new, values in every for alias in new.aliases
+    ]
+    _INSERT_ALIAS.run_many(connection, aliases)
+    _COUNT_ONE_MORE.run_many(connection, [{"of_job": values["job"]} for _, values in every])
+    states: dict[int, ExecutionState] = {new.key: ExecutionState(str(values["state"])) for new, values in every}
+    events.add_of_executions(connection, states, now=now)
 
 
 def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
@@ -270,6 +287,11 @@ def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
     row = _job_to_run(connection, workspace, name)
     _check_runs(row, name)
     return row
+
+
+def runnable_rows(connection: Connection, keys: Iterable[int]) -> Sequence[AnyRow]:
+    """Jobs in the shape of ``runnable``, whether they take executions or not. One statement, by primary keys."""
+    return connection.execute(_RUNNABLE.where(_JOB.key.in_(keys))).all()
 
 
 def _job_to_run(connection: Connection, workspace: str, name: str) -> AnyRow:
@@ -386,6 +408,8 @@ def new_values(
         "retry_policy": specs.encode_retry(runtime.retry),
         "origin": None,
         "chain": new.key,
+        "trigger_id": new.trigger,
+        "due_at": new.due_at,
         "total": stored.total,
         "created_at": now,
         "served_at": now,
@@ -457,4 +481,6 @@ def _execution(row: AnyRow) -> Execution:
         started_at=row.started_at,
         completed_at=row.completed_at,
         updated_at=row.updated_at,
+        trigger=row.trigger_id,
+        due_at=row.due_at,
     )

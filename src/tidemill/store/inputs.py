@@ -23,7 +23,10 @@ CHUNKS: Final = Kind(
     size=func.length(schema.input_chunk.c.data),
 )
 
-_USED: Final = exists().where(schema.execution.c.input_set == schema.input_set.c.key)
+_USED: Final = or_(
+    exists().where(schema.execution.c.input_set == schema.input_set.c.key),
+    exists().where(schema.job_trigger.c.input_set == schema.input_set.c.key),
+)
 _INSERT_SET: Final = Prepared(insert(schema.input_set), ("key", "workspace", "total", "size_bytes", "created_at"))
 _INSERT_CHUNK: Final = Prepared(insert(schema.input_chunk), ("input_set", "first_index", "count", "data"))
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -64,6 +67,11 @@ def encode(tasks: Iterable[bytes]) -> Iterator[Chunk]:
         yield _chunk(first, held)
 
 
+def tasks_of(text: str) -> list[bytes]:
+    """The elements of a JSON list, as they are written there."""
+    return [bytes(task) for task in _RAWS.decode(text)]
+
+
 def decode(chunks: Iterable[Chunk], indices: Iterable[int]) -> dict[int, str]:
     """The arguments at ``indices`` as JSON text, as far as ``chunks`` hold them. Call it outside of any transaction."""
     wanted = sorted(set(indices))
@@ -78,27 +86,30 @@ def decode(chunks: Iterable[Chunk], indices: Iterable[int]) -> dict[int, str]:
 
 def add(connection: Connection, inputs: NewInputs, chunks: Sequence[Chunk], *, now: datetime) -> None:
     """Write the set and its first chunks. Two statements."""
-    row = {
-        "key": inputs.key,
-        "workspace": inputs.workspace,
-        "total": inputs.total,
-        "size_bytes": inputs.size_bytes,
-        "created_at": now,
-    }
-    _INSERT_SET.run(connection, row)
-    add_chunks(connection, inputs.key, chunks)
+    add_all(connection, [(inputs, chunks)], now=now)
+
+
+def add_all(connection: Connection, every: Sequence[tuple[NewInputs, Sequence[Chunk]]], *, now: datetime) -> None:
+    """Write sets with their first chunks. Two statements for all of them; the caller keeps them under 4 MiB."""
+    _INSERT_SET.run_many(
+        connection,
+        [
+            {
+                "key": inputs.key,
+                "workspace": inputs.workspace,
+                "total": inputs.total,
+                "size_bytes": inputs.size_bytes,
+                "created_at": now,
+            }
+            for inputs, _ in every
+        ],
+    )
+    _add_chunks(connection, [(inputs.key, chunk) for inputs, chunks in every for chunk in chunks])
 
 
 def add_chunks(connection: Connection, key: InputSetKey, chunks: Sequence[Chunk]) -> None:
     """Write more chunks of a set that nothing refers to yet. One statement; the caller keeps it under 4 MiB."""
-    if chunks:
-        _INSERT_CHUNK.run_many(
-            connection,
-            [
-                {"input_set": key, "first_index": chunk.first_index, "count": chunk.count, "data": chunk.data}
-                for chunk in chunks
-            ],
-        )
+    _add_chunks(connection, [(key, chunk) for chunk in chunks])
 
 
 def tasks(connection: Connection, key: InputSetKey, indices: Sequence[int]) -> list[Chunk]:
@@ -122,7 +133,7 @@ def tasks(connection: Connection, key: InputSetKey, indices: Sequence[int]) -> l
 
 
 def find_unused(connection: Connection, after: datetime, before: datetime) -> InputSetKey | None:
-    """The first set made between these times that no execution uses. One statement, by input_set's created_at."""
+    """The first set made between these times that no execution and no trigger uses. One statement, by created_at."""
     table = schema.input_set.c
     key = connection.scalar(
         select(table.key)
@@ -134,7 +145,7 @@ def find_unused(connection: Connection, after: datetime, before: datetime) -> In
 
 
 def unused(connection: Connection, sets: Iterable[int]) -> list[int]:
-    """Those of ``sets`` that no execution uses. One statement, by primary key and the index of executions."""
+    """Those of ``sets`` that no execution and no trigger uses. One statement, by primary key and the users' indices."""
     return list(connection.scalars(select(schema.input_set.c.key).where(schema.input_set.c.key.in_(sets), ~_USED)))
 
 
@@ -150,6 +161,17 @@ def drop_unused(connection: Connection, key: InputSetKey, limit: int) -> int:
         return limit - left
     connection.execute(delete(schema.input_set).where(schema.input_set.c.key == key))
     return limit - left + 1
+
+
+def _add_chunks(connection: Connection, chunks: Sequence[tuple[InputSetKey, Chunk]]) -> None:
+    if chunks:
+        _INSERT_CHUNK.run_many(
+            connection,
+            [
+                {"input_set": key, "first_index": chunk.first_index, "count": chunk.count, "data": chunk.data}
+                for key, chunk in chunks
+            ],
+        )
 
 
 def _chunk(first: int, held: Sequence[bytes]) -> Chunk:

@@ -12,7 +12,7 @@ from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
 from tidemill.model.image import IMAGE_REF, LATEST, image_ref
 from tidemill.model.job import Job, JobSpec, JsonObject
 from tidemill.model.states import JobState
-from tidemill.store import canaries, deploys, jobs, ledger, rollbacks, schema, specs, uploads
+from tidemill.store import canaries, deploys, jobs, ledger, rollbacks, schema, specs, triggers, uploads
 from tidemill.store.deploys import NewRevision
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
@@ -99,6 +99,7 @@ def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     spec = _with_canary(write, spec, changed=True)
     _insert(connection, write, spec, now)
     row = jobs.row_by_key(connection, write.key)
+    triggers.keep(connection, row, spec.extra.get("triggers"), now=now)
     if write.upload is None:
         _activate(connection, row, write, _imaged(connection, write, spec, None), now)
     else:
@@ -151,6 +152,7 @@ def remove(connection: Connection, workspace: str, name: str, *, now: datetime) 
     if row is None:
         raise NotFound(f"no job {name!r} in workspace {workspace!r}")
     if row.state != JobState.DELETING:
+        triggers.drop(connection, row.key, now)
         _drop_staged(connection, row, now)
         jobs.move(connection, row, Move(state=JobState.DELETING, message="delete was asked for"), now=now)
     live = jobs.live_executions(connection, row, CANCEL_BATCH + 1)

@@ -59,6 +59,7 @@ def forget_jobs(connection: Connection, cutoff: datetime) -> int:
             _JOB.terminated_at < cutoff,
             ~exists().where(execution.job == _JOB.key),
             ~exists().where(_BUILD.job == _JOB.key),
+            ~exists().where(schema.tick.c.job == _JOB.key),
         )
         .order_by(_JOB.terminated_at)
         .limit(JOBS_AT_ONCE)

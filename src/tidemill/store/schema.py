@@ -36,6 +36,8 @@ from tidemill.store.tokens_schema import ended_token as ended_token
 from tidemill.store.tokens_schema import guess as guess
 from tidemill.store.tokens_schema import sign_in as sign_in
 from tidemill.store.tokens_schema import signing_key as signing_key
+from tidemill.store.triggers_schema import job_trigger as job_trigger
+from tidemill.store.triggers_schema import tick as tick
 
 
 def _state(states: type[TaskState | ExecutionState | JobState | BuildState], name: str) -> CheckConstraint:
@@ -226,6 +228,8 @@ execution = Table(
     Column("retry_policy", JSON, nullable=False, server_default="{}"),  # store/specs.py writes it; empty: the default
     Column("origin", BigInteger),  # of a rerun: the execution whose tasks it runs again
     Column("chain", BigInteger, nullable=False),  # the first execution that this one descends from, or itself
+    Column("trigger_id", String(64), nullable=False, server_default=""),  # what started it; empty: a request
+    Column("due_at", Instant),  # when that was due; null: fired by hand
     Column("force", Integer, nullable=False, server_default="0"),  # 1: a cancel that ends running tasks
     # counters, changed in the transaction that changes the rows they count (invariant I6)
     Column("total", Integer, nullable=False),
@@ -247,6 +251,13 @@ execution = Table(
     Index("execution_created", "job", "created_at", "key"),
     Index("execution_revision", "job", "revision"),
     Index("execution_chain", "chain", "key"),
+    Index(
+        "execution_of_trigger",
+        "job",
+        "trigger_id",
+        sqlite_where=text("trigger_id <> '' AND completed_at IS NULL"),
+        postgresql_where=text("trigger_id <> '' AND completed_at IS NULL"),
+    ),
     Index(
         "execution_live",
         "workspace",

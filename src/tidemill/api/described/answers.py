@@ -162,6 +162,8 @@ _EXECUTION: Final = {
                     "startedAt": TIME,
                     "completedAt": TIME,
                     "rerunOf": TEXT,
+                    "trigger": TEXT,
+                    "dueAt": TIME,
                     "reruns": listed(TEXT),
                     **dict.fromkeys(("cluster", "deletedAt", "expiredAt"), _NEVER),
                 },

@@ -1,4 +1,4 @@
-"""``python -m tidemill.testing.simulator SEEDS [FIRST]``: plays seeds, says what broke and what has happened."""
+"""``python -m tidemill.testing.simulator SEEDS [FIRST [triggers]]``: plays seeds, says what broke and what happened."""
 
 import logging
 import sys
@@ -51,12 +51,13 @@ def main(arguments: list[str]) -> int:
     """0 when no promise was broken."""
     seeds = int(arguments[0]) if arguments else 100
     first = int(arguments[1]) if len(arguments) > 1 else 1
+    triggers = "triggers" in arguments[2:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     tally, began = Tally(), time.monotonic()
     with TemporaryDirectory() as folder:
         simulator = Simulator(Path(folder))
         for seed in range(first, first + seeds):
-            report = simulator.run(seed)
+            report = simulator.run(seed, triggers=triggers)
             tally.add(report)
             if report.broken:
                 sys.stdout.write(f"{report}\n\n")

@@ -16,6 +16,7 @@ from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.model.lease import OutcomeKind
 from tidemill.model.retry import backoff
 from tidemill.model.states import EXECUTION_FINAL, TASK_FINAL, ExecutionState, JobState, TaskState
+from tidemill.model.trigger import ON_TIME, Outcome, Schedule, Skipped
 from tidemill.store import check, schema
 from tidemill.store.ledger_settle import CHARGED
 from tidemill.testing.simulator.reader import Reader
@@ -40,6 +41,8 @@ class Rows:
     blocks: list[Any]
     nodes: list[Any]
     workspaces: dict[str, Any]
+    triggers: list[Any]
+    ticks: list[Any]
     broken: list[str]
 
     def names(self) -> dict[AttemptId, Any]:
@@ -52,6 +55,7 @@ class Audit:
 
     def __init__(self, world: World) -> None:
         self._read = world.sim.database.read
+        self._wall = world.wall.now
         self._engine = world.sim.engine
         self._users = world.users
         self._plays = world.plays
@@ -73,7 +77,7 @@ class Audit:
         rows = self._read(lambda connection: _read(connection, at_rest=at_rest))
         found = [*rows.broken, *self.glance()]
         mine = (self._fixed, self._waited, self._answered, self._results, self._starts)
-        for rule in (_caps, _stats, _verdicts, _unique, *mine):
+        for rule in (_caps, _stats, _verdicts, _unique, _ticks, *mine):
             found += rule(rows)
         found += self._followed(rows, to_the_end=at_rest)
         if well:
@@ -95,6 +99,14 @@ class Audit:
             for attempt in self._engine.running(node)
         )
         return [f"I9: {times} attempts of {task} run at once" for task, times in running.items() if times > 1]
+
+    def due(self) -> list[str]:
+        """I7: what is due and not settled, in a world whose clock has just looked."""
+        rows, now = self._read(lambda connection: _read(connection, at_rest=False)), self._wall()
+        late = [row for row in rows.triggers if row.next_due_at is not None and row.next_due_at <= now]
+        open_ = [row for row in rows.ticks if row.outcome == Outcome.DUE]
+        found = [f"I7: trigger {row.job}/{row.id} was due at {row.next_due_at}" for row in late]
+        return found + [f"I7: tick {row.job}/{row.trigger_id} of {row.due_at} is not settled" for row in open_]
 
     def calm_begins(self) -> None:
         """What began up to now did so in trouble. Times would not tell: clocks have been set back."""
@@ -250,6 +262,8 @@ def _read(connection: Connection, *, at_rest: bool) -> Rows:
         blocks=rows(schema.log_block) if at_rest else [],
         nodes=rows(schema.node),
         workspaces={row.name: row for row in rows(schema.workspace)},
+        triggers=rows(schema.job_trigger),
+        ticks=rows(schema.tick),
         broken=check.violations(connection, at_rest=at_rest),
     )
 
@@ -268,6 +282,25 @@ def _caps(rows: Rows) -> Iterator[str]:
         here = [row for row in live if row.node == node.id]
         if len(here) > node.slots or sum(row.memory_mb for row in here) > node.memory_mb:
             yield f"I5: {len(here)} attempts are live on {node.id}"
+
+
+def _ticks(rows: Rows) -> Iterator[str]:
+    """I7: no due time of a trigger is without its tick; what fired is there, and nothing is missed that is not late."""
+    mine: dict[tuple[int, str], list[Any]] = {}
+    for row in rows.ticks:
+        mine.setdefault((row.job, row.trigger_id), []).append(row)
+        name = f"tick {row.job}/{row.trigger_id} of {row.due_at}"
+        if row.execution is not None and row.execution not in rows.executions:
+            yield f"I7: {name} fired, and its execution is not there"
+        if row.reason == Skipped.MISSED and row.settled_at - row.due_at <= ON_TIME:
+            yield f"I7: {name} is called missed at {row.settled_at}"
+    for row in rows.triggers:
+        if row.planned_at is None or row.next_due_at is None:
+            continue
+        spans = [(tick.since, tick.due_at) for tick in mine.get((row.job, row.id), [])]
+        for due in Schedule.parse(row.schedule, row.timezone).due(row.planned_at, row.next_due_at):
+            if due < row.next_due_at and not any(since <= due <= last for since, last in spans):
+                yield f"I7: trigger {row.job}/{row.id} was due at {due}, and has no tick"
 
 
 def _stats(rows: Rows) -> Iterator[str]:

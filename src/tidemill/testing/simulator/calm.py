@@ -32,6 +32,12 @@ def calm(world: World, audit: Audit) -> list[str]:
         _pass(world, server, _STRIDE_S)
     if broken := audit.look(well=True):
         return broken
+    if world.has_triggers:
+        server.fire()
+        if broken := [*audit.look(well=True), *audit.due()]:
+            return broken
+        world.users.drop_triggers(server)
+        server.fire()
     for _ in range(2):
         _rest(world, server)
         world.let_time_pass(_UPLOADS_S)
@@ -60,6 +66,8 @@ def _pass(world: World, server: Server, idle_s: float) -> None:
             pass
     while server.collect():
         pass
+    if world.has_triggers:
+        server.fire()
     due = server.tick()
     wait_s = max(idle_s, 0.0 if due is None else (due - world.wall.now()).total_seconds())
     end = world.sim.engine.next_end()

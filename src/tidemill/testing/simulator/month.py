@@ -19,7 +19,7 @@ _RETENTION_S: Final = 40 * 86_400.0
 _TABLES: Final = schema.metadata.tables
 _GONE: Final = (
     "execution", "execution_alias", "task", "attempt", "result", "task_range", "log_block", "input_set", "input_chunk",
-    "build", "forgotten",
+    "build", "forgotten", "tick", "job_trigger",
 )  # fmt: skip
 
 

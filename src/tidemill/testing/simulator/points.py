@@ -48,12 +48,18 @@ UNITS: Final = frozenset(
         "ranges.add",
         "ranges.drop_unmade",
         "reruns.create",
+        "ticks.fire",
+        "ticks.sweep",
         "tokens.sweep",
+        "triggers.give_inputs",
+        "triggers.replan",
         "uploads.begin",
         "uploads.take",
     }
 )
 """The units of work that a simulated server writes."""
+OF_TRIGGERS: Final = frozenset({"ticks.fire", "triggers.give_inputs", "triggers.replan"})
+"""Those of worlds with triggers alone."""
 _FIRST_STATEMENTS: Final = 6
 
 

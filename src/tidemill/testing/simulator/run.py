@@ -32,10 +32,12 @@ class Report:
     faults: Counter[str]
     executions: int
     attempts: int
+    triggers: bool
 
     def __str__(self) -> str:
         """For whoever has to find out why."""
-        lines = [f"seed {self.seed} breaks a promise; replay it with: make simulate SEEDS=1 FIRST={self.seed}"]
+        command = f"make simulate SEEDS=1 FIRST={self.seed}{' TRIGGERS=triggers' if self.triggers else ''}"
+        lines = [f"seed {self.seed} breaks a promise; replay it with: {command}"]
         lines += [f"  {one}" for one in self.broken[:10]]
         lines += ["the last that happened:", *(f"  {one}" for one in self.history[-40:])]
         return "\n".join(lines)
@@ -50,12 +52,12 @@ class Simulator:
     def close(self) -> None:
         self._sim.close()
 
-    def run(self, seed: int, *, die_at: str = "") -> Report:
+    def run(self, seed: int, *, die_at: str = "", triggers: bool = False) -> Report:
         """Play ``seed``; it always goes the same way. A promise that is broken ends it.
 
-        With ``die_at`` servers die at that point and nowhere else.
+        With ``die_at`` servers die at that point and nowhere else. With ``triggers`` users give jobs triggers as well.
         """
-        world = World(self._sim, seed, die_at)
+        world = World(self._sim, seed, die_at, triggers=triggers)
         audit = Audit(world)
         broken: list[str] = []
         try:
@@ -74,6 +76,7 @@ class Simulator:
             faults=counts,
             executions=len(world.users.requests),
             attempts=len(world.plays),
+            triggers=triggers,
         )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.engine.protocol import Engine
-from tidemill.model.errors import EngineUnavailable, OutOfSpace
+from tidemill.model.errors import EngineUnavailable, OutOfSpace, StaleTerm
 from tidemill.model.ids import NodeId
 from tidemill.model.lease import EventBatch, Position
+from tidemill.model.region import Regions
 from tidemill.scheduler.collect import collect
+from tidemill.scheduler.fire import TriggerClock
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.retain import Retention
@@ -34,7 +36,10 @@ from tidemill.testing.simulator.points import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What outlives a server. ``wall`` may jump, ``steady`` does not; ``folder`` is the data directory."""
+    """What outlives a server. ``wall`` may jump, ``steady`` does not; ``folder`` is the data directory.
+
+    ``keys`` makes a new key.
+    """
 
     database: Database
     engine: Engine
@@ -44,6 +49,7 @@ class Ground:
     policy: SchedulerPolicy
     wall: Callable[[], datetime]
     steady: Callable[[], float]
+    keys: Callable[[], int]
     dice: random.Random
 
 
@@ -81,6 +87,12 @@ class Server:
             blobs=self.parts.blobs,
             logfiles=self.parts.logfiles,
             policy=ground.policy,
+        )
+        self._triggers = TriggerClock(
+            database=self.parts.database,
+            steady=ground.steady,
+            regions=Regions(),
+            keys=lambda _: iter(ground.keys, None),
         )
         jobs.finish_deletes(self.service, now=self._wall())
         self.ticker = Ticker(self.parts, now=self._wall())
@@ -129,6 +141,14 @@ class Server:
             while collect(self.parts, node):
                 pass
         except (EngineUnavailable, OutOfSpace):
+            return False
+        return True
+
+    def fire(self) -> bool:
+        """As the trigger clock's thread does; False for a look that failed."""
+        try:
+            self._triggers.tick(self.ticker.term, self._wall())
+        except (OutOfSpace, StaleTerm):
             return False
         return True
 

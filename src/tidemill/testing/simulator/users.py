@@ -2,9 +2,11 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,7 @@ from tidemill.model.image import source_blob
 from tidemill.model.region import Regions
 from tidemill.model.rerun import FAILED, NOT_SUCCEEDED, SAME, Selection
 from tidemill.model.states import TaskState
+from tidemill.model.trigger import CatchUp, Overlap
 from tidemill.service.executions import aliases
 from tidemill.service.specs import Editor, RuntimeChange, SpecChange
 from tidemill.store import executions, inputs, job_writes, jobs, ledger, ranges, reruns, schema, uploads
@@ -59,8 +62,11 @@ class Users:
     ``requests`` are all that were ever sent; ``cancelled`` holds the keys of executions whose cancel was confirmed.
     """
 
-    def __init__(self, dice: random.Random, workspaces: Sequence[str], wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self, dice: random.Random, workspaces: Sequence[str], wall: Callable[[], datetime], *, triggers: bool
+    ) -> None:
         self._dice = dice
+        self._triggers = triggers
         self._workspaces = workspaces
         self._wall = wall
         self._last = 0
@@ -101,6 +107,8 @@ class Users:
             (5, self._send_bytes),
             (1, self._delete),
         ]
+        if self._triggers:
+            wishes += [(8, self._set_triggers)]
         ((_, wish),) = self._dice.choices(wishes, weights=[weight for weight, _ in wishes])
         try:
             return wish(server)
@@ -274,6 +282,35 @@ class Users:
         write = self._write(server, workspace, name, change)
         job = server.parts.database.write(lambda connection: job_writes.put(connection, write, now=now))
         return f"job {workspace}/{name} is {job.state}"
+
+    def _set_triggers(self, server: Server) -> str:
+        """A PUT of some triggers, in the place of those that were."""
+        dice, now = self._dice, self._wall()
+        workspace, name = dice.choice(self._workspaces), dice.choice(_JOBS)
+        self._have_job(server, workspace, name)
+        kept = [self._trigger(f"t{number}") for number in range(dice.choice([0, 1, 1, 2, 3]))]
+        write = self._write(server, workspace, name, SpecChange(extra={"triggers": kept}))
+        server.parts.database.write(lambda connection: job_writes.put(connection, write, now=now))
+        return f"job {workspace}/{name} has {len(kept)} triggers"
+
+    def _trigger(self, name: str) -> Mapping[str, object]:
+        dice = self._dice
+        configuration = {
+            "schedule": dice.choice(["* * * * *", "* * * * *", "*/2 * * * *", "*/7 * * * *"]),
+            "catchUp": dice.choice(list(CatchUp)).value,
+            "overlap": dice.choice(list(Overlap)).value,
+            "tasks": [{"n": number} for number in range(dice.choice([1, 1, 2]))],
+        }
+        return {"id": name, "type": "cron", "enabled": dice.random() < 0.8, "configuration": configuration}
+
+    def drop_triggers(self, server: Server) -> None:
+        """All jobs without triggers from now on: else no world would come to rest."""
+        now, database, job = self._wall(), server.parts.database, schema.job.c
+        query = select(job.workspace, job.name).where(job.state.not_in(["DELETING", "TERMINATED"])).order_by(job.key)
+        for row in database.read(lambda connection: connection.execute(query).all()):
+            write = self._write(server, row.workspace, row.name, SpecChange(extra={"triggers": None}))
+            with suppress(TidemillError):  # one that was never deployed has none that fire
+                database.write(partial(job_writes.put, write=write, now=now))
 
     def _delete(self, server: Server) -> str:
         """DELETE of a job, as the service does it."""

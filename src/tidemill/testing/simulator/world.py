@@ -18,7 +18,7 @@ from tidemill.model.lease import Lease, OutcomeKind
 from tidemill.store import schema
 from tidemill.testing.sim import NODE, Sim
 from tidemill.testing.simulator.faults import Disk, Faults, Wall
-from tidemill.testing.simulator.points import Died, Life, Points
+from tidemill.testing.simulator.points import OF_TRIGGERS, Died, Life, Points
 from tidemill.testing.simulator.server import Ground, Server
 from tidemill.testing.simulator.users import Users
 
@@ -37,8 +37,12 @@ _ENDS: Final = (
 class World:
     """What a seed makes. ``step`` lets one thing happen; ``history`` tells what happened, the same for every replay."""
 
-    def __init__(self, sim: Sim, seed: int, die_at: str = "") -> None:
-        """A new world in the store of ``sim``, which is emptied. With ``die_at`` servers die at that point only."""
+    def __init__(self, sim: Sim, seed: int, die_at: str = "", *, triggers: bool = False) -> None:
+        """A new world in the store of ``sim``, which is emptied. With ``die_at`` servers die at that point only.
+
+        Jobs have triggers when asked for, and where servers die over them.
+        """
+        self.has_triggers = triggers or die_at.rpartition(" ")[2] in OF_TRIGGERS
         self.dice = random.Random(seed)  # noqa: S311 - dice that fall the same way each time
         self.sim = sim
         self.history: list[str] = []
@@ -63,7 +67,7 @@ class World:
         sim.engine = FakeEngine(sim.infos, self._play, clock=self.node_clock, steady=sim.clock.seconds)
         self.faults = Faults(self.dice, sim.engine, self.wall, self.disk, ttl_s)
         self.points = Points(self.dice, DEATH_RATE, die_at)
-        self.users = Users(self.dice, _WORKSPACES, self.wall.now)
+        self.users = Users(self.dice, _WORKSPACES, self.wall.now, triggers=self.has_triggers)
         sim.database.write(self.users.settle_in)
         self.server: Server | None = None
         self.overtaken = 0
@@ -87,6 +91,8 @@ class World:
             (16, self._time_passes),
             (10, self.faults.strike),
         ]
+        if self.has_triggers:
+            steps += [(14, self._fire), (6, self._a_minute_passes)]
         ((_, step),) = self.dice.choices(steps, weights=[weight for weight, _ in steps])
         try:
             self.say(step())
@@ -125,6 +131,7 @@ class World:
             policy=sim.policy,
             wall=self.wall.now,
             steady=sim.clock.seconds,
+            keys=self.users.key,
             dice=self.dice,
         )
         server = Server(ground, Life(self.points, self._meanwhile, self.disk.full))
@@ -147,6 +154,15 @@ class World:
 
     def _tick(self) -> str:
         return f"ticked: {self.alive().tick() is not None}"
+
+    def _fire(self) -> str:
+        return f"fired: {self.alive().fire()}"
+
+    def _a_minute_passes(self) -> str:
+        """Up to where triggers are due."""
+        self.sim.clock.move(60.0 - self.wall.now().second)
+        self.faults.heal()
+        return "the minute passes"
 
     def _collect(self) -> str:
         return f"collected: {self.alive().collect()}"

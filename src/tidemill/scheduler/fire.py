@@ -1,0 +1,163 @@
+"""The trigger clock: what is due becomes executions, once for each trigger and due time.
+
+Every due time lies on a whole minute, so the clock looks at each of them, when the next trigger is due, and once a
+second besides: a look is one read of three places in indices, however many triggers there are. What it remembers only
+saves work. A crash at any line leaves ticks that the next look settles, under the same keys.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+
+from tidemill.model.ids import InputSetKey, key_run
+from tidemill.model.region import Regions
+from tidemill.scheduler.problems import Problems
+from tidemill.store import inputs, ticks, triggers
+from tidemill.store.database import Database
+from tidemill.store.inputs import NewInputs
+from tidemill.store.ticks import Firing
+from tidemill.store.triggers import Bare, Given
+
+LOOK_EVERY_S: Final = 1.0
+"""The longest sleep: the wall clock may be set while the clock sleeps."""
+# how much the wall clock may fall behind the steady one between two looks and still be called the same
+_SLACK_S: Final = 1.0
+_PLANNED_AT_ONCE: Final = 500
+_GIVEN_AT_ONCE: Final = 50
+# a unit of work writes at most 4 MiB; the arguments of one trigger are at most 1 MiB
+_UNIT_BYTES: Final = 2 << 20
+_MINUTE: Final = timedelta(minutes=1)
+_SOURCE: Final = "triggers"
+_LOG: Final = structlog.get_logger("tidemill.scheduler")
+
+
+def made_keys(now: datetime) -> Iterator[int]:
+    """Keys as a server makes them."""
+    return key_run(int(now.timestamp() * 1000))
+
+
+class TriggerClock:
+    """The clock without its thread. ``steady`` shows seconds and is never set: by it a wall clock set back shows.
+
+    ``keys`` makes the keys of one look.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        steady: Callable[[], float],
+        regions: Regions,
+        keys: Callable[[datetime], Iterator[int]] = made_keys,
+    ) -> None:
+        self._database = database
+        self._steady = steady
+        self._regions = regions
+        self._keys = keys
+        self._ahead_s: float | None = None  # the wall clock, of the steady one
+
+    def tick(self, term: int, now: datetime) -> datetime | None:
+        """Settle all that is due; when something is due next, None for never. Raises StaleTerm.
+
+        With nothing due and nothing new it is one read.
+        """
+        if self._is_new(now):
+            self._plan(now)
+        self._ahead_s = now.timestamp() - self._steady()
+        keys = self._keys(now)
+        alarm = self._database.read(triggers.alarm)
+        if alarm.open_ticks or (alarm.due_at is not None and alarm.due_at <= now):
+            self._fire(term, keys, now)
+        if alarm.without_inputs:
+            self._give_inputs(keys, now)
+            self._fire(term, keys, now)
+        return self._database.read(triggers.alarm).due_at
+
+    def _is_new(self, now: datetime) -> bool:
+        """Whether this is the first look, or the wall clock was set back since the last."""
+        return self._ahead_s is None or now.timestamp() - self._steady() < self._ahead_s - _SLACK_S
+
+    def _plan(self, now: datetime) -> None:
+        after: tuple[int, str] | None = (-1, "")
+        while after is not None:
+            after = self._database.write(
+                partial(triggers.replan, after=after, now=now, limit=_PLANNED_AT_ONCE), urgent=True, wakes=False
+            )
+
+    def _fire(self, term: int, keys: Iterator[int], now: datetime) -> None:
+        firing = Firing(term=term, keys=keys, regions=self._regions)
+        while self._database.write(partial(ticks.fire, firing=firing, now=now), urgent=True):
+            pass
+
+    def _give_inputs(self, keys: Iterator[int], now: datetime) -> None:
+        """Store the arguments of new triggers, which all their executions share. Compressed outside of the units."""
+        while bare := self._database.read(partial(triggers.without_inputs, limit=_GIVEN_AT_ONCE)):
+            held, size = list[Given](), 0
+            for one in bare:
+                held.append(_given(one, InputSetKey(next(keys))))
+                size += sum(len(chunk.data) for chunk in held[-1].chunks)
+                if size > _UNIT_BYTES:
+                    self._give(held, now)
+                    held, size = [], 0
+            self._give(held, now)
+
+    def _give(self, given: Sequence[Given], now: datetime) -> None:
+        if given:
+            self._database.write(partial(triggers.give_inputs, given=given, now=now), urgent=True, wakes=False)
+
+
+class Firer:
+    """The clock's thread. ``term`` asks for the scheduler's present one."""
+
+    def __init__(
+        self,
+        triggers_clock: TriggerClock,
+        *,
+        clock: Callable[[], datetime],
+        term: Callable[[], int],
+        problems: Problems,
+    ) -> None:
+        self._triggers_clock = triggers_clock
+        self._clock = clock
+        self._term = term
+        self._problems = problems
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tidemill-triggers", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Fire nothing more."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                due = self._triggers_clock.tick(self._term(), self._clock())
+                self._problems.clear(_SOURCE)
+                wait_s = pause_s(self._clock(), due)
+            except Exception as error:  # noqa: BLE001 - the top of a loop: said, and tried again
+                if self._problems.report(_SOURCE, f"{type(error).__name__}: {error}"):
+                    _LOG.error("triggers not fired", exc_info=error)
+                wait_s = LOOK_EVERY_S
+            self._stopping.wait(wait_s)
+
+
+def pause_s(now: datetime, due: datetime | None) -> float:
+    """How long to sleep: to the next whole minute, to ``due``, or a second, whichever comes first."""
+    ahead = [now.replace(second=0, microsecond=0) + _MINUTE, *([] if due is None else [due])]
+    return max(0.0, min(LOOK_EVERY_S, *((at - now).total_seconds() for at in ahead)))
+
+
+def _given(bare: Bare, key: InputSetKey) -> Given:
+    tasks = inputs.tasks_of(bare.tasks)
+    stored = NewInputs(key=key, workspace=bare.workspace, total=len(tasks), size_bytes=sum(len(task) for task in tasks))
+    return Given(to=bare, stored=stored, chunks=list(inputs.encode(tasks)))
