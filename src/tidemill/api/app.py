@@ -33,6 +33,7 @@ from tidemill.api import (
     service_accounts,
     shields,
     tokens,
+    triggers,
     uploads,
     users,
     workspaces,
@@ -79,6 +80,7 @@ _OPEN: Final[tuple[APIRouter, ...]] = (
 )
 _GUARDED: Final[tuple[APIRouter, ...]] = (
     jobs.router,
+    triggers.router,
     executions.router,
     explain.router,
     results.router,

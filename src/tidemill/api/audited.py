@@ -23,6 +23,7 @@ _VERBS: Final[Mapping[str, str]] = {"GET": "read", "POST": "create", "PUT": "upd
 _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v0/jobs/{name}/executions/{execution}"): "executions.cancel",
     ("POST", "/v0/jobs/{name}/executions/{execution}/rerun"): "executions.rerun",
+    ("POST", "/v0/jobs/{name}/triggers/{trigger}/fire"): "triggers.fire",
     ("DELETE", "/v0/workspaces/{workspace_name}/leave"): "workspaces.leave",
     ("POST", "/v0/keys/rotate"): "keys.rotate",
     ("POST", "/v0/keys/signing/rotate"): "signing_keys.rotate",

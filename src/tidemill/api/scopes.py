@@ -16,6 +16,8 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("PUT", "/v0/jobs/{name}"): "jobs:update",
     ("DELETE", "/v0/jobs/{name}"): "jobs:delete",
     ("GET", "/v0/jobs/{name}/revisions"): "jobs:list",
+    ("GET", "/v0/jobs/{name}/triggers"): "jobs:list",
+    ("POST", "/v0/jobs/{name}/triggers/{trigger}/fire"): "jobs:create",
     ("GET", "/v0/jobs/{name}/executions"): "jobs:list",
     ("POST", "/v0/jobs/{name}/executions"): "jobs:create",
     ("POST", "/{workspace_in_path}/jobs/{name}/executions"): "jobs:create",

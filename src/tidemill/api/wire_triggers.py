@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from tidemill.api.wire import Body, Json, render
+from tidemill.api.wire import Body, Json, present, render, timestamp
 from tidemill.model import cron, trigger
 from tidemill.model.cron import ScheduleError
 from tidemill.model.errors import Invalid
 from tidemill.model.trigger import CatchUp, Overlap, ZoneError
+from tidemill.store.triggers_shown import TriggerShown
 
 MAX_TRIGGERS: Final = 100
 MAX_TASKS: Final = 10_000
@@ -74,6 +75,22 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
             kept["configuration"] = configuration
         found.append(kept)
     return found
+
+
+def trigger_view(shown: TriggerShown) -> dict[str, Json]:
+    """A trigger as the job's spec has it, with its next runs and its last one (both ours)."""
+    view: dict[str, Json] = {**shown.kept, "nextRuns": [timestamp(at) for at in shown.next_runs]}
+    last = shown.last_run
+    if last is not None:
+        run = {
+            "dueAt": timestamp(last.due_at),
+            "outcome": last.outcome.value,
+            "reason": last.reason or None,
+            "executionId": last.execution or None,
+            "status": last.status or None,
+        }
+        view["lastRun"] = present(run)
+    return view
 
 
 def _fresh(body: TriggerBody, taken: set[str]) -> Iterator[str]:

@@ -18,9 +18,8 @@ from tidemill.model.region import Regions
 from tidemill.scheduler.problems import Problems
 from tidemill.store import inputs, ticks, triggers
 from tidemill.store.database import Database
-from tidemill.store.inputs import NewInputs
 from tidemill.store.ticks import Firing
-from tidemill.store.triggers import Bare, Given
+from tidemill.store.triggers import Given
 
 LOOK_EVERY_S: Final = 1.0
 """The longest sleep: the wall clock may be set while the clock sleeps."""
@@ -98,7 +97,7 @@ class TriggerClock:
         while bare := self._database.read(partial(triggers.without_inputs, limit=_GIVEN_AT_ONCE)):
             held, size = list[Given](), 0
             for one in bare:
-                held.append(_given(one, InputSetKey(next(keys))))
+                held.append(Given.of(one, InputSetKey(next(keys)), inputs.tasks_of(one.tasks)))
                 size += sum(len(chunk.data) for chunk in held[-1].chunks)
                 if size > _UNIT_BYTES:
                     self._give(held, now)
@@ -155,9 +154,3 @@ def pause_s(now: datetime, due: datetime | None) -> float:
     """How long to sleep: to the next whole minute, to ``due``, or a second, whichever comes first."""
     ahead = [now.replace(second=0, microsecond=0) + _MINUTE, *([] if due is None else [due])]
     return max(0.0, min(LOOK_EVERY_S, *((at - now).total_seconds() for at in ahead)))
-
-
-def _given(bare: Bare, key: InputSetKey) -> Given:
-    tasks = inputs.tasks_of(bare.tasks)
-    stored = NewInputs(key=key, workspace=bare.workspace, total=len(tasks), size_bytes=sum(len(task) for task in tasks))
-    return Given(to=bare, stored=stored, chunks=list(inputs.encode(tasks)))

@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, literal_column, or_, select, update
 
-from tidemill.model.errors import StaleTerm
+from tidemill.model.errors import NotFound, StaleTerm
 from tidemill.model.ids import ExecutionKey, InputSetKey, new_execution_id
+from tidemill.model.quoted import quoted
 from tidemill.model.region import Regions
 from tidemill.model.states import ExecutionState
 from tidemill.model.trigger import Outcome, Overlap, Skipped
 from tidemill.store import canaries, executions, schema, triggers
-from tidemill.store.executions import NewExecution
+from tidemill.store.executions import Created, NewExecution
 from tidemill.store.inputs import NewInputs
 from tidemill.store.ledger_claim import live_executions
 from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
+from tidemill.store.triggers import Bare
 
 # executions of one unit: about 20 ms of the writer
 FIRED_AT_ONCE: Final = 200
@@ -61,6 +63,23 @@ _SETTLE: Final = Prepared(
         settled_at=bindparam("now"),
     )
 )
+_TO_FIRE: Final = Prepared(
+    select(
+        *(_TRIGGER.job, _TRIGGER.id, _TRIGGER.tasks_digest, _TRIGGER.input_set, _SET.total),
+        *(_JOB.workspace, _JOB.extra),
+    )
+    .join_from(schema.job, schema.job_trigger, _TRIGGER.job == _JOB.key)
+    .outerjoin(schema.input_set, _SET.key == _TRIGGER.input_set)
+    .where(
+        _JOB.workspace == bindparam("workspace"),
+        _JOB.name == bindparam("name"),
+        _JOB.terminated_at.is_(None),
+        _TRIGGER.id == bindparam("id"),
+    )
+)
+# two that are fired by hand at the same moment are a tick each
+_LEAST: Final = timedelta(microseconds=1)
+_A_MOMENT: Final = timedelta(milliseconds=10)
 _BY_HAND: Final = Prepared(
     insert(schema.tick),
     ("job", "trigger_id", "due_at", "since", "outcome", "reason", "execution", "settled_at"),
@@ -107,10 +126,35 @@ def fire(connection: Connection, firing: Firing, *, now: datetime) -> bool:
     return len(rows) == FIRED_AT_ONCE or advanced >= triggers.TICKS_AT_ONCE
 
 
-def record_by_hand(connection: Connection, job: int, trigger: str, key: ExecutionKey, *, now: datetime) -> None:
-    """The tick of an execution that was fired by hand. One statement."""
-    fired = {"outcome": Outcome.FIRED.value, "reason": "", "execution": key, "settled_at": now}
-    _BY_HAND.run(connection, {"job": job, "trigger_id": trigger, "due_at": now, "since": now, **fired})
+def fire_by_hand(connection: Connection, new: NewExecution, *, now: datetime) -> Created | Bare:
+    """Make the execution of ``new.trigger`` that a request asks for, or find the one that it made before; and its tick.
+
+    The trigger itself for one whose inputs are not stored yet: nothing is made then. Raises NotFound, NotRunnable,
+    Conflict, and what ``executions.create`` raises. About twelve statements.
+    """
+    row = _TO_FIRE.run(connection, {"workspace": new.workspace, "name": new.job, "id": new.trigger}).one_or_none()
+    if row is None:
+        raise NotFound(f"no trigger {quoted(new.trigger)} of a job {quoted(new.job)} in workspace {new.workspace!r}")
+    if row.input_set is None:
+        return triggers.bare(row)
+    stored = NewInputs(key=InputSetKey(row.input_set), workspace=new.workspace, total=row.total, size_bytes=0)
+    created = executions.create(connection, new, stored, (), now=now)
+    if created.id == new.id:
+        _record_by_hand(connection, row.job, new, now)
+    return created
+
+
+def _record_by_hand(connection: Connection, job: int, new: NewExecution, now: datetime) -> None:
+    """A tick at this moment. Two statements."""
+    mine = (_TICK.job == job, _TICK.trigger_id == new.trigger)
+    last = connection.scalar(
+        select(func.max(_TICK.due_at)).where(*mine, _TICK.due_at >= now, _TICK.due_at < now + _A_MOMENT)
+    )
+    at = (last or now) + _LEAST
+    # whole minutes are the clock's own
+    at = at if at.microsecond else at + _LEAST
+    fired = {"outcome": Outcome.FIRED.value, "reason": "", "execution": new.key, "settled_at": now}
+    _BY_HAND.run(connection, {"job": job, "trigger_id": new.trigger, "due_at": at, "since": at, **fired})
 
 
 def sweep(connection: Connection, cutoff: datetime, limit: int) -> int:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_unless
 
 from tidemill.model.cron import ScheduleError
-from tidemill.model.ids import JobKey
+from tidemill.model.ids import InputSetKey, JobKey
 from tidemill.model.states import JobState
 from tidemill.model.trigger import (
     DEFAULT_TIMEZONE,
@@ -106,6 +106,13 @@ class Given:
     to: Bare
     stored: NewInputs
     chunks: Sequence[Chunk]
+
+    @classmethod
+    def of(cls, bare: Bare, key: InputSetKey, tasks: Sequence[bytes]) -> "Given":
+        """The arguments of a trigger, compressed: call it outside of any transaction."""
+        size_bytes = sum(len(task) for task in tasks)
+        stored = NewInputs(key=key, workspace=bare.workspace, total=len(tasks), size_bytes=size_bytes)
+        return cls(to=bare, stored=stored, chunks=list(inputs.encode(tasks)))
 
 
 _ALARM: Final = Prepared(
@@ -199,14 +206,14 @@ def without_inputs(connection: Connection, limit: int) -> list[Bare]:
         .order_by(_TRIGGER.job, _TRIGGER.id)
         .limit(limit)
     )
-    found = []
-    for row in rows:
-        kept = {one["id"]: one for one in row.extra.get("spec", {}).get("triggers") or ()}
-        tasks = _tasks(kept.get(row.id, {}))
-        found.append(
-            Bare(job=JobKey(row.job), id=row.id, workspace=row.workspace, tasks=tasks, digest=row.tasks_digest)
-        )
-    return found
+    return [bare(row) for row in rows]
+
+
+def bare(row: AnyRow) -> Bare:
+    """``row`` has job, id and tasks_digest of a trigger, workspace and extra of its job."""
+    kept = {one["id"]: one for one in row.extra.get("spec", {}).get("triggers") or ()}
+    tasks = _tasks(kept.get(row.id, {}))
+    return Bare(job=JobKey(row.job), id=row.id, workspace=row.workspace, tasks=tasks, digest=row.tasks_digest)
 
 
 def give_inputs(connection: Connection, given: Sequence[Given], *, now: datetime) -> None:
@@ -251,7 +258,7 @@ def _settle_past(
     """
     ticks, moves = list[dict[str, object]](), list[dict[str, object]]()
     for row, reason in due:
-        schedule, coming = _schedule(row.schedule, row.timezone), None
+        schedule, coming = schedule_of(row.schedule, row.timezone), None
         if schedule is not None:
             passed = schedule.passed(row.next_due_at, now, CatchUp(row.catch_up))
             ticks += _ticks(row, passed, reason, now)
@@ -324,7 +331,7 @@ def _tasks(kept: Mapping[str, Any]) -> str:
     return json.dumps(tasks, separators=(",", ":"), ensure_ascii=False) if tasks else ONE_TASK
 
 
-def _schedule(schedule: str, timezone: str) -> Schedule | None:
+def schedule_of(schedule: str, timezone: str) -> Schedule | None:
     """None for what an older version, or another machine's time zones, let through: it is never due."""
     try:
         return Schedule.parse(schedule, timezone)
@@ -333,5 +340,5 @@ def _schedule(schedule: str, timezone: str) -> Schedule | None:
 
 
 def _next(kind: str, schedule: str, timezone: str, now: datetime) -> datetime | None:
-    found = _schedule(schedule, timezone) if kind == TriggerType.CRON else None
+    found = schedule_of(schedule, timezone) if kind == TriggerType.CRON else None
     return next(iter(found.next(now)), None) if found is not None else None

@@ -7,6 +7,7 @@ from tidemill.model.execution import Reason
 from tidemill.model.obstacle import Why
 from tidemill.model.retry import RETRIED_REASONS
 from tidemill.model.states import ExecutionState, JobState, TaskState
+from tidemill.model.trigger import Outcome, Skipped
 
 Schema = Mapping[str, Any]
 """A JSON schema, draft 2020-12."""
@@ -119,6 +120,18 @@ _JOB: Final = {
     "Trigger": record(
         {"id": TEXT, "type": _words("http", "http-async", "cron"), "enabled": FLAG},
         {"configuration": {"anyOf": [ref("TriggerConfiguration"), {"type": "null"}]}},
+    ),
+    "TriggerShown": record(
+        {"id": TEXT, "type": _words("http", "http-async", "cron"), "enabled": FLAG, "nextRuns": listed(TIME)},
+        {"configuration": {"anyOf": [ref("TriggerConfiguration"), {"type": "null"}]}, "lastRun": ref("TriggerRun")},
+    ),
+    "TriggerRun": record(
+        {"dueAt": TIME, "outcome": _words(*(outcome.value for outcome in Outcome))},
+        {
+            "reason": _words(*(reason.value for reason in Skipped)),
+            "executionId": TEXT,
+            "status": _words(*(state.value for state in ExecutionState)),
+        },
     ),
     "TriggerConfiguration": record(
         {},

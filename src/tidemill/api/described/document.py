@@ -86,6 +86,17 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v0/jobs/{name}/revisions"): Operation(
         summary="List the revisions that are kept", answer=listed(ref("RevisionMetadata")), errors=[404]
     ),
+    ("GET", "/v0/jobs/{name}/triggers"): Operation(
+        summary="List the triggers of a job, with their next runs and the last",
+        answer=listed(ref("TriggerShown")),
+        errors=[404],
+    ),
+    ("POST", "/v0/jobs/{name}/triggers/{trigger}/fire"): Operation(
+        summary="Start an execution with the arguments of a trigger, now",
+        answer=ref("CreateJobExecutionOutput"),
+        headers=["Idempotency-Key"],
+        errors=[404, 409],
+    ),
     ("POST", "/v0/jobs/{name}/executions"): _NEW,
     ("POST", "/{workspace_in_path}/jobs/{name}/executions"): _NEW,
     ("GET", "/v0/jobs/{name}/executions"): Operation(

@@ -22,6 +22,7 @@ _FROM_JOB: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("PUT", _JOB): _OF_JOB,
     ("DELETE", _JOB): _OF_JOB,
     ("GET", f"{_JOB}/revisions"): _OF_JOB,
+    ("GET", f"{_JOB}/triggers"): _OF_JOB,
     ("GET", f"{_JOB}/executions"): _OF_JOB,
     ("POST", f"{_JOB}/executions"): _OF_JOB,
     ("POST", _RUN): _RUN_OF_JOB,
@@ -44,6 +45,7 @@ LINKS: Final[Mapping[tuple[str, str], Mapping[tuple[str, str], Mapping[str, str]
     ("POST", f"{_JOB}/executions"): _FROM_EXECUTION,
     ("POST", _RUN): _FROM_EXECUTION,
     ("POST", f"{_ONE}/rerun"): _FROM_EXECUTION,
+    ("POST", f"{_JOB}/triggers/{{trigger}}/fire"): _FROM_EXECUTION,
 }
 """By the operation that is answered with 200: where it leads, and which parameters come from where."""
 
