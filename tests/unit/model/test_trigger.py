@@ -65,6 +65,7 @@ def test_a_gap_of_half_an_hour_and_one_at_midnight() -> None:
 
 
 @pytest.mark.timeout(600)  # half a minute of one core, when it has one
+@pytest.mark.timeout(600)  # half a minute alone, and more on a busy machine
 def test_every_kind_of_change_of_every_zone_for_ten_years(record_property: Callable[[str, object], None]) -> None:
     """Against a walk over every minute. A kind: the two offsets, and the local time of day of the change."""
     kinds = dict[tuple[object, ...], tuple[str, Seen]]()
