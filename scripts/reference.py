@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from tidemill.model.states import BUILD_MOVES, EXECUTION_MOVES, TASK_MOVES, JobState
+from tidemill.model.states import BUILD_MOVES, DELIVERY_MOVES, EXECUTION_MOVES, TASK_MOVES, JobState
 from tidemill.settings import Settings, described
 
 DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
@@ -33,6 +33,11 @@ BUILD_WORDS: Final = {
     "running": "claimed",
     "succeeded": "its image is in the blob store and its revision serves",
     "failed": "it failed, or a newer upload took its place",
+}
+DELIVERY_WORDS: Final = {
+    "pending": "waits for its first try or for the next one, or is being sent",
+    "delivered": "the receiver answered 2xx",
+    "parked": "all tries are spent, or its trigger has no `callbackUrl` any more: waits for a replay",
 }
 JOB_WORDS: Final = {
     "UPLOADING": "a deploy was announced and waits for its bytes",
@@ -66,10 +71,12 @@ def states() -> str:
             "# States\n",
             NOTE,
             "A state changes by one of these events only, through a statement that names the state it was decided from",
-            "and, for tasks and builds, the attempt. Anything else is refused: a late report changes nothing.\n",
+            "and, for tasks, builds and callbacks, the attempt. Anything else is refused: a late report changes",
+            "nothing.\n",
             machine("Execution", EXECUTION_WORDS, EXECUTION_MOVES),
             machine("Task", TASK_WORDS, TASK_MOVES),
             machine("Build", BUILD_WORDS, BUILD_MOVES),
+            machine("Callback", DELIVERY_WORDS, DELIVERY_MOVES),
             f"## Job\n\n| status | means |\n|---|---|\n{jobs}\n",
         )
     )

@@ -26,6 +26,7 @@ TASK_CREDENTIAL_PREFIX: Final = "tmt_"
 TASK_CLIENT_ID: Final = "task"
 """The client id of every task: which one it is, its credential says and proves."""
 CLIENT_SECRET_PREFIX: Final = "tms_"  # noqa: S105  # what a secret begins with is none
+CALLBACK_SECRET_PREFIX: Final = "tmc_"  # noqa: S105
 
 _FORMAT: Final = "v1"
 _KEY_BYTES: Final = 32
@@ -213,6 +214,11 @@ def new_api_key() -> str:
 def new_client_secret() -> str:
     """256 random bits behind a prefix that tells what it is."""
     return CLIENT_SECRET_PREFIX + secrets.token_urlsafe(32)
+
+
+def new_callback_secret() -> str:
+    """256 random bits behind a prefix that tells what it is; none of them is an asterisk, which would be a mask."""
+    return CALLBACK_SECRET_PREFIX + secrets.token_urlsafe(32)
 
 
 def new_capability() -> str:

@@ -4,6 +4,7 @@ import fcntl
 import gc
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
 from tidemill.engine.local import LocalEngine
+from tidemill.model.addresses import Allowed
 from tidemill.model.admission import Admission
 from tidemill.model.errors import Conflict, EngineUnavailable, TidemillError
 from tidemill.model.outlook import Outlook
@@ -37,6 +39,9 @@ from tidemill.model.principal import Role
 from tidemill.model.region import Regions
 from tidemill.node.settings import NodeSettings, default_settings
 from tidemill.oidc.provider import Provider, Registration
+from tidemill.outgoing.client import Client
+from tidemill.outgoing.guard import Guard
+from tidemill.scheduler.deliver import Deliverer, Tools
 from tidemill.scheduler.loop import Scheduler
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import FILE_NAME, KeyRingError, write_private
@@ -64,6 +69,7 @@ class _Running:
     parts: Parts
     engine: LocalEngine
     scheduler: Scheduler
+    deliverer: Deliverer
 
 
 class _Signals:
@@ -153,6 +159,7 @@ def serve(settings: Settings) -> None:
         web = _web(context, settings)
         thread = threading.Thread(target=_run_web, args=(web, listener, signals), name="tidemill-http")
         _set_aside_what_stays()
+        running.deliverer.start()
         running.scheduler.start()
         thread.start()
         try:
@@ -251,6 +258,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         limits=_limits(settings),
         regions=Regions(names=settings.regions, default=settings.region),
         issuer=f"{settings.public_url or local_url}/v0",
+        guard=Guard(allowed=Allowed.parse(settings.callback_allow)),
         key_file=None if key_ring else data_dir / FILE_NAME,
         home=settings.bootstrap_workspace,
         provider=_provider(settings, local_url),
@@ -280,7 +288,14 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
         policy=_policy(settings, local_url),
         regions=parts.regions,
     )
-    return _Running(parts=parts, engine=engine, scheduler=scheduler)
+    return _Running(parts=parts, engine=engine, scheduler=scheduler, deliverer=_deliverer(parts))
+
+
+def _deliverer(parts: Parts) -> Deliverer:
+    client = Client(guard=parts.guard, steady=time.monotonic)
+    return Deliverer(
+        Tools(database=parts.database, keyring=parts.keyring, client=client, clock=_now, jitter=random.random)
+    )
 
 
 def _provider(settings: Settings, local_url: str) -> Provider | None:
@@ -423,11 +438,13 @@ def _greet(url: str, web: uvicorn.Server, thread: threading.Thread) -> None:
 
 
 def _stop(running: _Running, web: uvicorn.Server, thread: threading.Thread, signals: _Signals) -> None:
-    """Claim nothing more, let requests finish, commit what was reported, let go of the node or end it."""
+    """Claim and deliver nothing more, let requests finish, commit what was reported, let go of the node or end it."""
     web.should_exit = True
     running.parts.database.news.signal()  # streams of events look up and end
+    running.deliverer.stop()
     running.scheduler.stop()
     thread.join()
+    running.deliverer.join()
     if signals.count > 1:
         running.engine.close(stop_tasks=True)
         return

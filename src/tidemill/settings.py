@@ -23,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tidemill.model.addresses import Allowed
 from tidemill.model.provider_url import is_safe
 
 PREFIX: Final = "TIDEMILL_"
@@ -137,6 +138,11 @@ class Settings(BaseSettings):
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Origins, as a JSON list, whose pages may call the API from a browser."
     )
+    callback_allow: tuple[str, ...] = Field(
+        default=(),
+        description="Networks, addresses and names of hosts, as a JSON list, that callbacks may reach though they are "
+        "not on the public Internet.",
+    )
     max_header_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=64 << 10, description="Most bytes of a request's path and headers; more are 431."
     )
@@ -236,6 +242,12 @@ class Settings(BaseSettings):
     def _claim_has_a_value(cls, value: str) -> str:
         if value and not all(value.partition("=")):
             raise ValueError(f"{value!r} must be NAME=VALUE")
+        return value
+
+    @field_validator("callback_allow")
+    @classmethod
+    def _exceptions_are_networks_or_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Allowed.parse(value)
         return value
 
     @field_validator("data_dir")

@@ -1,5 +1,6 @@
 """A real receiver on loopback: it counts who comes, keeps what they send, and answers as a script says."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -26,11 +27,13 @@ def answer(status: int, *lines: str, body: bytes = b"") -> Script:
 
 
 @contextmanager
-def receiving(script: Script, *, tls: ssl.SSLContext | None = None, host: str = "") -> Iterator[Receiver]:
-    """Listen on one address of IPv4, or on all that this machine has."""
-    with _listener(host) as listener:
+def receiving(
+    script: Script, *, tls: ssl.SSLContext | None = None, at: tuple[str, int] = ("", 0), threads: bool = False
+) -> Iterator[Receiver]:
+    """Listen on an address of IPv4, or on all that this machine has. One after the other, or a thread each."""
+    with _listener(*at) as listener:
         found = Receiver(port=listener.getsockname()[1])
-        thread = threading.Thread(target=_serve, args=(listener, found, script, tls))
+        thread = threading.Thread(target=_serve, args=(listener, found, _Manners(script, tls, threads)))
         thread.start()
         try:
             yield found
@@ -40,26 +43,46 @@ def receiving(script: Script, *, tls: ssl.SSLContext | None = None, host: str = 
             thread.join()
 
 
-def _listener(host: str) -> socket.socket:
+def _listener(host: str, port: int) -> socket.socket:
     if host or not socket.has_dualstack_ipv6():
-        return socket.create_server((host, 0))
-    return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        return socket.create_server((host, port))
+    return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
-def _serve(listener: socket.socket, found: Receiver, script: Script, tls: ssl.SSLContext | None) -> None:
+@dataclass(frozen=True, slots=True)
+class _Manners:
+    script: Script
+    tls: ssl.SSLContext | None
+    threads: bool
+
+
+def _serve(listener: socket.socket, found: Receiver, manners: _Manners) -> None:
+    started = list[threading.Thread]()
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
-            return
+            break
         found.visits += 1
-        # whoever goes away in the middle is what half of these tests are about
-        try:
-            with connection, tls.wrap_socket(connection, server_side=True) if tls else connection as talk:
-                found.heard.append(_request(talk))
-                script(talk)
-        except OSError:
-            continue
+        talk = threading.Thread(target=_talk, args=(connection, found, manners))
+        talk.start()
+        if manners.threads:
+            started.append(talk)
+        else:
+            talk.join()
+    for talk in started:
+        talk.join()
+
+
+def _talk(connection: socket.socket, found: Receiver, manners: _Manners) -> None:
+    # whoever goes away in the middle is what half of these tests are about
+    with contextlib.suppress(OSError), connection, _secured(connection, manners.tls) as talk:
+        found.heard.append(_request(talk))
+        manners.script(talk)
+
+
+def _secured(connection: socket.socket, tls: ssl.SSLContext | None) -> socket.socket:
+    return connection if tls is None else tls.wrap_socket(connection, server_side=True)
 
 
 def _request(talk: socket.socket) -> bytes:

@@ -102,13 +102,13 @@ def test_an_address_of_ipv6_is_written_with_brackets() -> None:
 
 @pytest.mark.parametrize("addresses", [("127.0.0.3", "127.0.0.2"), ("127.0.0.2", "127.0.0.3"), ("127.0.0.3",)])
 def test_all_addresses_are_tried_in_order(addresses: Sequence[str]) -> None:
-    with receiving(answer(204), host="127.0.0.3") as receiver:
+    with receiving(answer(204), at=("127.0.0.3", 0)) as receiver:
         assert client(always(*addresses)).post(f"http://hook.example:{receiver.port}/", b"", {}) == 204
         assert receiver.visits == 1
 
 
 def test_a_receiver_that_is_not_there_is_said() -> None:
-    with receiving(answer(204), host="127.0.0.3") as receiver, pytest.raises(NotSent, match="no connection"):
+    with receiving(answer(204), at=("127.0.0.3", 0)) as receiver, pytest.raises(NotSent, match="no connection"):
         client(always("127.0.0.2", "127.0.0.4")).post(f"http://hook.example:{receiver.port}/", b"", {})
 
 

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from tidemill.api import (
     audit,
+    callbacks,
     description,
     discovery,
     elsewhere,
@@ -84,6 +85,7 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
     executions.router,
     explain.router,
     results.router,
+    callbacks.router,
     logs.router,
     events.router,
     workspaces.router,

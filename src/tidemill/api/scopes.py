@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _EXECUTION: Final = "/v0/jobs/{name}/executions/{execution}"
+_CALLBACKS: Final = "/v0/jobs/{name}/callbacks"
 _SERVICE_ACCOUNT: Final = "/v0/service_accounts/{client_id}"
 
 SCOPES: Final[Mapping[tuple[str, str], str]] = {
@@ -28,6 +29,10 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", f"{_EXECUTION}/tasks/{{index}}"): "jobs:get",
     ("GET", f"{_EXECUTION}/explain"): "jobs:get",
     ("GET", f"{_EXECUTION}/results"): "jobs:get",
+    ("GET", _CALLBACKS): "jobs:get",
+    ("POST", f"{_CALLBACKS}/replay"): "jobs:update",
+    ("POST", f"{_CALLBACKS}/{{execution}}/replay"): "jobs:update",
+    ("POST", "/v0/jobs/{name}/triggers/{trigger}/callback_secret"): "jobs:update",
     ("GET", "/v0/executions/{execution}"): "jobs:get",
     ("GET", "/v0/executions/{execution}/explain"): "jobs:get",
     ("GET", "/v0/observability/logs"): "jobs:get",

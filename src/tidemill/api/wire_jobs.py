@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from tidemill.api.wire import Body, Json, Text, present, timestamp
 from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
 from tidemill.api.wire_revision import RevisionBody, active_wish, configuration_view, rollout_change
-from tidemill.api.wire_triggers import TriggerBody, triggers_of
+from tidemill.api.wire_triggers import TriggerBody, trigger_views, triggers_of
 from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent
 from tidemill.model.quoted import quoted
@@ -252,8 +252,11 @@ def _spec_view(job: Job) -> dict[str, Json]:
     spec, runtime = job.spec, job.spec.runtime
     unknown: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
     retry = {} if runtime.retry is None else {"retryPolicy": retry_view(runtime.retry)}
+    extra = dict(spec.extra)
+    if "triggers" in extra:
+        extra["triggers"] = trigger_views(extra["triggers"], job.callback_secrets)
     return {
-        **spec.extra,
+        **extra,
         "enabled": spec.enabled,
         "region": spec.region,
         "revision": configuration_view(job.active_revision, spec.rollout, unknown),

@@ -8,6 +8,7 @@ from tidemill.api.wire import Body, Json, present, render, timestamp
 from tidemill.model import cron, trigger
 from tidemill.model.cron import ScheduleError
 from tidemill.model.errors import Invalid
+from tidemill.model.job import MASK
 from tidemill.model.trigger import CatchUp, Overlap, ZoneError
 from tidemill.store.triggers_shown import TriggerShown
 
@@ -43,7 +44,7 @@ class ConfigurationBody(Body):
     retry: Json = None
     timeout: Json = None
     callback_url: Json = None
-    # read-only: it would be a secret in plain text
+    # read-only: a secret is made here (docs/callbacks.md), and whatever comes back of it means "keep"
     callback_secret: Json = None
 
 
@@ -79,7 +80,7 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
 
 def trigger_view(shown: TriggerShown) -> dict[str, Json]:
     """A trigger as the job's spec has it, with its next runs and its last one (both ours)."""
-    view: dict[str, Json] = {**shown.kept, "nextRuns": [timestamp(at) for at in shown.next_runs]}
+    view: dict[str, Json] = {**_masked(shown.kept, {}), "nextRuns": [timestamp(at) for at in shown.next_runs]}
     last = shown.last_run
     if last is not None:
         run = {
@@ -91,6 +92,19 @@ def trigger_view(shown: TriggerShown) -> dict[str, Json]:
         }
         view["lastRun"] = present(run)
     return view
+
+
+def trigger_views(kept: Json, secrets: Mapping[str, str]) -> Json:
+    """Triggers as they are shown: with the secrets that a request has just made, by trigger; a mask for the others."""
+    return [_masked(trigger, secrets) for trigger in kept] if isinstance(kept, list) else kept
+
+
+def _masked(trigger: Mapping[str, Json], secrets: Mapping[str, str]) -> Mapping[str, Json]:
+    configuration: Mapping[str, Json] = trigger.get("configuration") or {}
+    if not configuration.get("callbackUrl"):
+        return trigger
+    secret = secrets.get(str(trigger["id"]), MASK)
+    return {**trigger, "configuration": {**configuration, "callbackSecret": secret}}
 
 
 def _fresh(body: TriggerBody, taken: set[str]) -> Iterator[str]:

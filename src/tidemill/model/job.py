@@ -106,7 +106,8 @@ class JobEvent:
 class Job:
     """A definition as its user sees it. ``spec`` is the active revision's, else the staged one's.
 
-    ``extra`` keeps members of the wire's metadata that we do not act on.
+    ``extra`` keeps members of the wire's metadata that we do not act on. ``callback_secrets`` are those that the
+    request which this answers has made, by trigger: they are never shown again.
     """
 
     key: JobKey
@@ -125,3 +126,4 @@ class Job:
     created_by: str
     updated_at: datetime
     updated_by: str
+    callback_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -1,4 +1,4 @@
-"""States, events and moves of tasks, executions, builds and jobs, written once.
+"""States, events and moves of tasks, executions, builds, deliveries and jobs, written once.
 
 docs/states.md and the CHECK constraints of the schema are compared with these tables by a test.
 """
@@ -102,6 +102,31 @@ BUILD_MOVES: Final[Mapping[BuildEvent, tuple[frozenset[BuildState], BuildState]]
     BuildEvent.LOSE: (frozenset({_B.RUNNING}), _B.PENDING),
     BuildEvent.WITHDRAW: (frozenset({_B.RUNNING}), _B.PENDING),
     BuildEvent.DROP: (frozenset({_B.PENDING, _B.RUNNING}), _B.FAILED),  # a newer upload took its place
+}
+
+
+class DeliveryState(StrEnum):
+    """Of a callback that is to be delivered, or was."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    PARKED = "parked"
+
+
+class DeliveryEvent(StrEnum):
+    RETRY = "retry"
+    DELIVER = "deliver"
+    PARK = "park"
+    REPLAY = "replay"
+
+
+_D = DeliveryState
+
+DELIVERY_MOVES: Final[Mapping[DeliveryEvent, tuple[frozenset[DeliveryState], DeliveryState]]] = {
+    DeliveryEvent.RETRY: (frozenset({_D.PENDING}), _D.PENDING),
+    DeliveryEvent.DELIVER: (frozenset({_D.PENDING}), _D.DELIVERED),
+    DeliveryEvent.PARK: (frozenset({_D.PENDING}), _D.PARKED),  # all tries are spent: a person must look
+    DeliveryEvent.REPLAY: (frozenset({_D.PENDING, _D.DELIVERED, _D.PARKED}), _D.PENDING),
 }
 
 

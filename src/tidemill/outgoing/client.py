@@ -1,6 +1,9 @@
 """Sends a request to a pinned target, within limits that hold for all of it. Knows no proxy and follows no redirect."""
 
+import contextlib
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +30,38 @@ class Limits:
     answer_bytes: int = ANSWER_BYTES
 
 
+class _Calls:
+    """The connections that are open. They belong to threads of their own, which wait for what comes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = set[httpcore2.NetworkStream]()
+        self._is_cut = False
+
+    def begin(self, stream: httpcore2.NetworkStream) -> None:
+        with self._lock:
+            self._open.add(stream)
+            if self._is_cut:
+                _shut(stream)
+
+    def end(self, stream: httpcore2.NetworkStream) -> None:
+        with self._lock:
+            self._open.discard(stream)
+
+    def cut(self) -> None:
+        with self._lock:
+            self._is_cut = True
+            for stream in self._open:
+                _shut(stream)
+
+
+def _shut(stream: httpcore2.NetworkStream) -> None:
+    found: socket.socket = stream.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # the receiver was faster
+        # that of the plain socket: TLS would want to say goodbye
+        socket.socket.shutdown(found, socket.SHUT_RDWR)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """``steady`` is a clock that never jumps, in seconds. ``tls`` checks certificates against the name in the URL."""
@@ -35,6 +70,7 @@ class Client:
     steady: Callable[[], float]
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    calls: _Calls = field(default_factory=_Calls)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """Send ``body``, and read the answer to its end; its status, whatever it is: a redirect is not followed.
@@ -42,7 +78,7 @@ class Client:
         Blocks up to the deadline, and before it for as long as the resolver takes. Raises Refused, NotSent.
         """
         pinned = self.guard.pin(self.guard.target(url))
-        backend = _Backend(pinned, _Budget(self.steady, self.limits))
+        backend = _Backend(pinned, _Budget(self.steady, self.limits), self.calls)
         try:
             # a pool of its own for each request: no connection is used again that was checked for another
             with httpcore2.ConnectionPool(
@@ -55,6 +91,10 @@ class Client:
             raise NotSent(f"the answer has more than {self.limits.answer_bytes} bytes") from None
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
             raise NotSent(_words(error)) from None
+
+    def abort(self) -> None:
+        """Cut all connections, and those that are about to be made: whoever waits for an answer gets NotSent."""
+        self.calls.cut()
 
 
 class _TooLong(Exception):
@@ -86,9 +126,10 @@ class _Budget:
 class _Backend(httpcore2.NetworkBackend):
     """Connects to the addresses that were checked, whatever host it is asked for."""
 
-    def __init__(self, pinned: Pinned, budget: _Budget) -> None:
+    def __init__(self, pinned: Pinned, budget: _Budget, calls: _Calls) -> None:
         self._pinned = pinned
         self._budget = budget
+        self._calls = calls
         self._sockets = httpcore2.SyncBackend()
 
     def connect_tcp(
@@ -105,19 +146,23 @@ class _Backend(httpcore2.NetworkBackend):
             try:
                 wait = self._budget.left_s() * _SHARE
                 found = self._sockets.connect_tcp(str(address), port, wait, local_address, socket_options)
-                return _Stream(found, self._budget)
+                return _Stream(found, self._budget, self._calls)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
         wait = self._budget.left_s()
-        return _Stream(self._sockets.connect_tcp(str(last), port, wait, local_address, socket_options), self._budget)
+        return _Stream(
+            self._sockets.connect_tcp(str(last), port, wait, local_address, socket_options), self._budget, self._calls
+        )
 
 
 class _Stream(httpcore2.NetworkStream):
     """A connection whose every step has what is left of the whole."""
 
-    def __init__(self, inner: httpcore2.NetworkStream, budget: _Budget) -> None:
+    def __init__(self, inner: httpcore2.NetworkStream, budget: _Budget, calls: _Calls) -> None:
         self._inner = inner
         self._budget = budget
+        self._calls = calls
+        calls.begin(inner)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         data = self._inner.read(max_bytes, self._budget.left_s())
@@ -128,6 +173,7 @@ class _Stream(httpcore2.NetworkStream):
         self._inner.write(buffer, self._budget.left_s())
 
     def close(self) -> None:
+        self._calls.end(self._inner)
         self._inner.close()
 
     def start_tls(
@@ -136,7 +182,11 @@ class _Stream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, self._budget.left_s()), self._budget)
+        try:
+            inner = self._inner.start_tls(ssl_context, server_hostname, self._budget.left_s())
+        finally:
+            self._calls.end(self._inner)
+        return _Stream(inner, self._budget, self._calls)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

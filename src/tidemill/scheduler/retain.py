@@ -15,7 +15,7 @@ from tidemill.model.ids import oldest_key
 from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.problems import Problems
-from tidemill.store import deploys, events, forgotten, inputs, outdated, ranges, ticks, tokens
+from tidemill.store import deploys, events, forgotten, inputs, outbox, outdated, ranges, ticks, tokens
 from tidemill.store.database import Database
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class Retention:
         yield from self._repeat(partial(events.sweep, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._forget(cutoff, now)
         yield from self._repeat(partial(ticks.sweep, cutoff=cutoff, limit=self._policy.swept_rows))
+        yield from self._repeat(partial(outbox.forget, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._repeat(partial(outdated.forget_builds, cutoff=cutoff, limit=self._policy.swept_rows))
         yield from self._repeat(partial(outdated.forget_jobs, cutoff=cutoff))
         if self._audit_end is not None:

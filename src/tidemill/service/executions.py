@@ -51,7 +51,7 @@ MAX_NAME: Final = 200
 class ExecutionRequest:
     """What a request asks for. ``tasks`` are JSON values as sent; ``extra`` are members that we do not know.
 
-    Empty ``id``, ``request_id`` and ``idempotency_key`` are no wish.
+    Empty ``id``, ``request_id`` and ``idempotency_key`` are no wish. ``trigger`` is the job's that asks, if one does.
     """
 
     tasks: Sequence[msgspec.Raw] = field(default=ONE_TASK, repr=False)
@@ -61,6 +61,7 @@ class ExecutionRequest:
     request_id: str = ""
     idempotency_key: str = ""
     allow_queue: bool = True
+    trigger: str = ""
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -239,6 +240,7 @@ def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, reques
         memory_mb=request.memory_mb,
         allow_queue=request.allow_queue,
         caller=principal.id,
+        trigger=request.trigger,
         regions=parts.regions,
         extra=request.extra,
     )

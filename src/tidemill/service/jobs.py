@@ -12,7 +12,7 @@ from tidemill.model.ids import JOB_NAME, REVISION_ID, JobKey, new_key
 from tidemill.model.job import MASK, Job, JobSpec, Revision
 from tidemill.model.principal import Principal, Role
 from tidemill.model.states import JobState
-from tidemill.service import specs
+from tidemill.service import callbacks, specs
 from tidemill.service.parts import Parts
 from tidemill.service.specs import Editor, SpecChange
 from tidemill.store import job_writes, jobs, workspaces
@@ -155,6 +155,7 @@ def masked(job: Job) -> Job:
 
 
 def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetime) -> tuple[str, JobWrite]:
+    callbacks.check(parts.guard, request.spec.extra)
     capability = secrets.new_capability() if request.upload else ""
     upload = None
     if capability:

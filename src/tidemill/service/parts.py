@@ -9,6 +9,7 @@ from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.admission import Admission
 from tidemill.model.region import Regions
 from tidemill.oidc.provider import Provider
+from tidemill.outgoing.guard import Guard
 from tidemill.secrets import KeyRing
 from tidemill.store.database import Database
 
@@ -33,6 +34,7 @@ class Parts:
     """``arrivals`` is a directory of the data directory's file system, for bytes that are still coming in.
 
     ``issuer`` is the URL that names this server in its tokens, whatever address a client uses.
+    ``guard`` says where callbacks may go.
     ``key_file`` is where the key ring came from, None when it was given. Admins of ``home`` are the server's own.
     ``provider`` is the OpenID provider that people may sign in through, None for none; ``admission`` says who.
     """
@@ -49,4 +51,5 @@ class Parts:
     home: str = ""
     provider: Provider | None = None
     admission: Admission = field(default_factory=Admission)
+    guard: Guard = field(default_factory=Guard)
     rotating: Lock = field(default_factory=Lock)

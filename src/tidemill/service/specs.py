@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
+from tidemill import secrets
+from tidemill.model.callback import secret_about
 from tidemill.model.errors import Invalid
-from tidemill.model.ids import JobKey
+from tidemill.model.ids import JobKey, new_key
 from tidemill.model.job import (
     DEFAULT_GENERATION,
     DEFAULT_MAX_CONCURRENT_TASKS,
@@ -30,6 +33,7 @@ from tidemill.secrets import KeyRing
 from tidemill.service import rollouts
 from tidemill.service.rollouts import NO_CHANGE, RolloutChange
 from tidemill.service.wishes import UNSET, Unset, Wish, chosen
+from tidemill.store.callbacks import NewSecret
 
 GENERATIONS: Final = ("mk2", "mk3")
 
@@ -110,6 +114,11 @@ class Editor:
             for env in spec.runtime.envs
         )
         return replace(spec, runtime=replace(spec.runtime, envs=envs))
+
+    def new_secret(self, now: datetime) -> NewSecret:
+        """What a callback is signed with from now on."""
+        key, secret = new_key(int(now.timestamp() * 1000)), secrets.new_callback_secret()
+        return NewSecret(key=key, secret=secret, sealed=self.keyring.seal(secret, secret_about(key)))
 
 
 def opened(spec: JobSpec, job: JobKey, revision: str, keyring: KeyRing) -> JobSpec:

@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
 from tidemill.store.events import NEWS
+from tidemill.store.outbox import DELIVERIES
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
 from tidemill.store.witness import Witness, present
 
@@ -107,6 +108,8 @@ class Database:
         self.changes = Changes()
         self.news = Changes()
         """Counts commits that took numbers of events."""
+        self.deliveries = Changes()
+        """Counts commits that put something into the outbox."""
         self.problem: str | None = None
         """Why the last group could not be committed, when that was for want of space; else None."""
         self._lock = _lock_file(path.with_suffix(".lock"))
@@ -209,15 +212,21 @@ class Database:
             self.problem = plain.message if isinstance(plain, OutOfSpace) else self.problem
         else:
             self.problem = None
-        told = self._connection.info.pop(NEWS, None)
-        if any(unit.wakes for unit, _ in done):
-            self.changes.signal()
-        if told and done:
-            self.news.signal()
+        self._wake([unit for unit, _ in done])
         for unit, value in done:
             unit.future.set_result(value)
         for unit, reason in failed:
             unit.future.set_exception(_plain(reason))
+
+    def _wake(self, done: Sequence[_Unit[object]]) -> None:
+        """Signal what waits for commits like this one."""
+        told, due = (self._connection.info.pop(what, None) for what in (NEWS, DELIVERIES))
+        if any(unit.wakes for unit in done):
+            self.changes.signal()
+        if told and done:
+            self.news.signal()
+        if due and done:
+            self.deliveries.signal()
 
     def _one(self, unit: _Unit[object]) -> object:
         """One unit in a savepoint of its own, so that its failure undoes nothing else."""

@@ -11,7 +11,7 @@ from tidemill.model.ids import BuildKey, JobKey, new_image_tag
 from tidemill.model.image import image_ref
 from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec
 from tidemill.model.states import JobState
-from tidemill.store import canaries, jobs, schema, specs, triggers, uploads
+from tidemill.store import callbacks, canaries, jobs, schema, specs, triggers, uploads
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
 
@@ -59,7 +59,7 @@ def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, 
     """New executions run this revision from now on, but for the share of the canary in ``spec.rollout``.
 
     A canary that is not kept any longer, or that is the revision itself, has ended. The triggers are those of ``spec``.
-    Four statements at most, and see ``triggers.keep`` and ``prune``.
+    Four statements at most, and see ``triggers.keep``, ``callbacks.point`` and ``prune``.
     """
     triggers.keep(connection, row, spec.extra.get("triggers"), now=now)
     rollout = spec.rollout
@@ -76,6 +76,7 @@ def activate(connection: Connection, row: AnyRow, revision: str, spec: JobSpec, 
         "updated_at": now,
     }
     connection.execute(update(schema.job).where(_JOB.key == row.key).values(values | canaries.values_of(rollout)))
+    callbacks.point(connection, JobKey(row.key), spec.extra.get("triggers"))
     prune(connection, [row.key])
 
 

@@ -28,6 +28,8 @@ class Place:
 PLACES: Final = (
     Place(table="execution", key="key", column="env_sealed", about="execution/{}"),
     Place(table="signing_key", key="kid", column="private_sealed", about="signing key/{}"),
+    Place(table="callback", key="key", column="secret_sealed", about="callback/{}"),
+    Place(table="callback", key="key", column="older_sealed", about="callback/{}/older"),
     # the last one: until all others are done, the check says that the older key is still needed
     Place(table="key_check", key="id", column="sealed", about="key check"),
 )

@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, insert, select, update
 
+from tidemill.model.callback import callbacks_of, ids
 from tidemill.model.errors import AlreadyExists, Conflict, Invalid, NotFound
 from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
 from tidemill.model.image import IMAGE_REF, LATEST, image_ref
 from tidemill.model.job import Job, JobSpec, JsonObject
 from tidemill.model.states import JobState
-from tidemill.store import canaries, deploys, jobs, ledger, rollbacks, schema, specs, triggers, uploads
+from tidemill.store import callbacks, canaries, deploys, jobs, ledger, rollbacks, schema, specs, triggers, uploads
+from tidemill.store.callbacks import NewSecret
 from tidemill.store.deploys import NewRevision
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
@@ -40,6 +43,10 @@ class SpecEditor(Protocol):
 
     def seal(self, spec: JobSpec, job: JobKey, revision: str) -> JobSpec:
         """The inverse: as the row of ``revision`` may keep it."""
+        ...
+
+    def new_secret(self, now: datetime) -> NewSecret:
+        """What a callback is signed with from now on."""
         ...
 
 
@@ -88,7 +95,7 @@ class _Opened:
 def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     """Make a job. Raises AlreadyExists while the name is taken, Invalid for what its spec may not be.
 
-    About fifteen statements, by primary keys and job_name.
+    Secrets of its callbacks are in the answer, this once. About seventeen statements, by primary keys and job_name.
     """
     taken = jobs.row_of(connection, write.workspace, write.name)
     if taken is not None:
@@ -104,14 +111,14 @@ def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
         _activate(connection, row, write, _imaged(connection, write, spec, None), now)
     else:
         _stage(connection, row, write, write.upload, spec, now)
-    return _seen(connection, row, now)
+    return _secured(connection, row, write, now)
 
 
 def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     """Change a job. Raises NotFound, Conflict while it is being deleted, Invalid for what its spec may not become.
 
-    A change that is not a deploy reaches the revision in work too, else its activation would undo it.
-    About twenty statements, by primary keys and job_name.
+    A change that is not a deploy reaches the revision in work too, else its activation would undo it. Secrets of new
+    callbacks are in the answer, this once. About twenty-three statements, by primary keys and job_name.
     """
     row = _writable(connection, write.workspace, write.name)
     back = rollbacks.target(connection, row, write.revision)
@@ -128,18 +135,18 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     base = active or staged
     if back is not None and active is not None:
         _roll_back(connection, row, write, active, back, now)
-        return _seen(connection, row, now)
+        return _secured(connection, row, write, now)
     spec = write.editor.edit(base.spec if base else None, biggest)
     if write.upload is not None:
         spec = _with_canary(write, spec, changed=True)
         _stage(connection, row, write, write.upload, spec, now)
-        return _seen(connection, row, now)
+        return _secured(connection, row, write, now)
     if staged is not None:
         edited = write.editor.edit(staged.spec, biggest)
         _change_staged(connection, row, write, replace(staged, spec=_own_canary(write, edited, staged.spec)))
     if active is not None or staged is None or write.image:
         _activate(connection, row, write, _imaged(connection, write, spec, active), now, active)
-    return _seen(connection, row, now)
+    return _secured(connection, row, write, now)
 
 
 def remove(connection: Connection, workspace: str, name: str, *, now: datetime) -> tuple[Job, bool]:
@@ -402,6 +409,16 @@ def _revisioned(spec: JobSpec) -> tuple[object, ...]:
     """What tasks run, as far as a spec says it: two equal ones need one revision."""
     extra = {name: value for name, value in spec.extra.items() if name not in jobs.UNREVISIONED}
     return spec.region, spec.runtime, extra
+
+
+def _secured(connection: Connection, row: AnyRow, write: JobWrite, now: datetime) -> Job:
+    """The job with the secrets that this request has made. Those of a deploy stand in its triggers as they will be."""
+    made = callbacks.secure(connection, JobKey(row.key), partial(write.editor.new_secret, now), now=now)
+    job = _seen(connection, row, now)
+    if made.keys() - ids(callbacks_of(job.spec.extra.get("triggers"))):
+        extra = {**job.spec.extra, "triggers": callbacks.staged(connection, job.key)}
+        job = replace(job, spec=replace(job.spec, extra=extra))
+    return replace(job, callback_secrets=made)
 
 
 def _seen(connection: Connection, row: AnyRow, now: datetime) -> Job:

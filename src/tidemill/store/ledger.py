@@ -29,7 +29,8 @@ from tidemill.model.states import (
     TaskState,
     rowless_state,
 )
-from tidemill.store import events, jobs, schema
+from tidemill.store import events, jobs, outbox, schema
+from tidemill.store.outbox import Ended
 from tidemill.store.schema import AnyRow
 
 MESSAGE_MAX: Final = 2_000
@@ -278,19 +279,24 @@ def count(connection: Connection, changes: Mapping[int, Change], *, now: datetim
 
 
 def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> list[Finished]:
-    """End those executions whose counters say so; which ones ended, and how. Two statements, and one or two per job."""
+    """End those executions whose counters say so; which ones ended, and how. What must be told of it goes with it.
+
+    Two statements, and one or two per job; up to three for executions that triggers have started.
+    """
     rows = connection.execute(
         select(
             _EXECUTION.key,
             _EXECUTION.id,
             _EXECUTION.workspace,
             _EXECUTION.job,
+            _EXECUTION.trigger_id,
             _EXECUTION.state,
             _EXECUTION.total,
             _EXECUTION.running,
             _EXECUTION.succeeded,
             _EXECUTION.failed,
             _EXECUTION.cancelled,
+            _EXECUTION.retried,
         )
         .where(_EXECUTION.key.in_(keys))
         .with_for_update()
@@ -299,6 +305,7 @@ def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> lis
     moves = [ExecutionMove(event=event, key=row.key, seen=ExecutionState(row.state)) for row, event in due]
     moved = move_executions(connection, moves, now=now)
     ended = [pair for pair, done in zip(due, moved, strict=True) if done]
+    outbox.add(connection, [_told(row, EXECUTION_MOVES[event][1]) for row, event in ended if row.trigger_id], now=now)
     for job in sorted({row.job for row, _ in ended}):
         jobs.settle(connection, JobKey(job), now)
     return [
@@ -363,6 +370,27 @@ def _end(row: AnyRow) -> ExecutionEvent | None:
     if row.state != ExecutionState.RUNNING or row.succeeded + row.failed + row.cancelled < row.total:
         return None
     return ExecutionEvent.SUCCEED if row.succeeded == row.total else ExecutionEvent.FAIL
+
+
+def _told(row: AnyRow, state: ExecutionState) -> Ended:
+    counters = Counters(
+        total=row.total,
+        running=row.running,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        cancelled=row.cancelled,
+        retried=row.retried,
+    )
+    stats = stats_of(state, counters)
+    return Ended(
+        key=row.key,
+        id=row.id,
+        workspace=row.workspace,
+        job=row.job,
+        trigger=row.trigger_id,
+        state=state,
+        stats=stats,
+    )
 
 
 def _check(event: TaskEvent | ExecutionEvent | BuildEvent, seen: object, sources: frozenset[Any]) -> None:

@@ -49,7 +49,7 @@ def forget_builds(connection: Connection, cutoff: datetime, limit: int) -> int:
 def forget_jobs(connection: Connection, cutoff: datetime) -> int:
     """Delete up to five jobs that were deleted before ``cutoff`` and have nothing left; how many.
 
-    Five statements, by job_terminated and primary keys.
+    Seven statements, by job_terminated and primary keys.
     """
     execution = schema.execution.c
     keys = connection.scalars(
@@ -60,12 +60,13 @@ def forget_jobs(connection: Connection, cutoff: datetime) -> int:
             ~exists().where(execution.job == _JOB.key),
             ~exists().where(_BUILD.job == _JOB.key),
             ~exists().where(schema.tick.c.job == _JOB.key),
+            ~exists().where(schema.outbox.c.job == _JOB.key),
         )
         .order_by(_JOB.terminated_at)
         .limit(JOBS_AT_ONCE)
     ).all()
     if keys:
-        for table in (schema.revision, schema.job_event, schema.upload, schema.sticky_choice):
+        for table in (schema.revision, schema.job_event, schema.upload, schema.sticky_choice, schema.callback):
             connection.execute(delete(table).where(table.c.job.in_(keys)))
         connection.execute(delete(schema.job).where(_JOB.key.in_(keys)))
     return len(keys)

@@ -24,6 +24,8 @@ from tidemill.store.accounts_schema import workspace as workspace
 from tidemill.store.audit_schema import audit as audit
 from tidemill.store.audit_schema import audit_anchor as audit_anchor
 from tidemill.store.audit_schema import audit_head as audit_head
+from tidemill.store.callbacks_schema import callback as callback
+from tidemill.store.callbacks_schema import outbox as outbox
 from tidemill.store.columns import AnyRow as AnyRow
 from tidemill.store.columns import Instant as Instant
 from tidemill.store.columns import metadata as metadata

@@ -6,6 +6,7 @@ import pytest
 
 from tidemill.model.states import (
     BUILD_MOVES,
+    DELIVERY_MOVES,
     EXECUTION_CLAIMABLE,
     EXECUTION_FINAL,
     EXECUTION_LIVE,
@@ -13,6 +14,7 @@ from tidemill.model.states import (
     TASK_FINAL,
     TASK_MOVES,
     BuildState,
+    DeliveryState,
     ExecutionState,
     TaskState,
     rowless_state,
@@ -33,6 +35,7 @@ def test_every_state_can_be_reached_from_the_first_one() -> None:
     assert reachable(TaskState.PENDING, TASK_MOVES) == set(TaskState)
     assert reachable(ExecutionState.QUEUED, EXECUTION_MOVES) == set(ExecutionState)
     assert reachable(BuildState.PENDING, BUILD_MOVES) == set(BuildState)
+    assert reachable(DeliveryState.PENDING, DELIVERY_MOVES) == set(DeliveryState)
 
 
 def test_no_move_leaves_a_final_state() -> None:

@@ -124,8 +124,8 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "authenticationType": _or_empty({"enum": ["blaxel", "public"]}),
         "retry": _or_empty(_whole(0, MAX_RETRY)),
         "timeout": _or_empty(_whole(0, MAX_TRIGGER_TIMEOUT_S), said="seconds; 0 is not set"),
-        "callbackUrl": _or_empty(_like(r"https?://[^\s/?#]+\S*", 2_000)),
-        "callbackSecret": {"description": "read-only: dropped"},
+        "callbackUrl": _or_empty(_like(r"https?://[^\s/?#]+\S*", 2_000), said="of a public host"),
+        "callbackSecret": {"description": "made here; what is sent is dropped"},
     },
     "ExecutionBody": {
         "env": _VARIABLES,

@@ -9,6 +9,7 @@ from tidemill.api.calls import UPLOAD_HEADER, VERSIONS
 from tidemill.api.described.answers import FLAG, SCHEMAS, TEXT, TIME, either_shape, listed, page_of, ref
 from tidemill.api.described.audit import AUDIT, AUDIT_SCHEMAS
 from tidemill.api.described.bodies import bodies, body_of
+from tidemill.api.described.callbacks import CALLBACKS, CALLBACKS_SCHEMAS
 from tidemill.api.described.events import EVENT_SCHEMAS, EVENTS
 from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.keys import KEYS, KEYS_SCHEMAS
@@ -154,6 +155,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         required=["workloadIds"],
         errors=[404],
     ),
+    **CALLBACKS,
     **IDENTITY,
     **AUDIT,
     **EVENTS,
@@ -204,6 +206,7 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": {
                 **SCHEMAS,
+                **CALLBACKS_SCHEMAS,
                 **IDENTITY_SCHEMAS,
                 **AUDIT_SCHEMAS,
                 **EVENT_SCHEMAS,
@@ -272,6 +275,8 @@ def _noun(path: str) -> str:
     """What the operation is about: readers find it under this heading."""
     if "/executions" in path:
         return "executions"
+    if "/callback" in path:
+        return "callbacks"
     words = path.removeprefix("/v0/").split("/")
     if words[0] in {"oauth", "login", "/login", "/device", ""} or ".well-known" in words:
         return "tokens"

@@ -43,6 +43,7 @@ UNITS: Final = frozenset(
         "nodes.seen",
         "nodes.take_term",
         "nodes.told",
+        "outbox.forget",
         "outdated.forget_builds",
         "outdated.forget_jobs",
         "ranges.add",
