@@ -1,7 +1,6 @@
 """GET /v0/audit: who did what in the workspace, newest first. For its admins (scope audit:list)."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -12,9 +11,9 @@ from starlette.responses import Response
 from tidemill.api.auth import Asked
 from tidemill.api.calls import json_answer
 from tidemill.api.paging import Limit, list_query, page
+from tidemill.api.parameters import instant
 from tidemill.api.wire import Json, timestamp
 from tidemill.model.errors import Invalid
-from tidemill.model.quoted import quoted
 from tidemill.service import audit
 from tidemill.store.audit import Audited, AuditPage
 
@@ -42,8 +41,8 @@ async def list_audit(call: Asked) -> Response:
         actor=filters["actor"],
         action=filters["action"],
         resource=filters["resource"].strip("/"),
-        since=_instant(filters, "start"),
-        until=_instant(filters, "end"),
+        since=instant(filters, "start"),
+        until=instant(filters, "end"),
         after=after,
         limit=query.limit + 1,
     )
@@ -72,16 +71,3 @@ def _view(row: Audited) -> dict[str, Json]:
         "address": entry.address,
         "requestId": entry.request,
     }
-
-
-def _instant(filters: Mapping[str, str], name: str) -> datetime | None:
-    """A time, in UTC where no zone is given. Raises Invalid."""
-    # a bare + in a query is a space
-    value = filters[name].replace(" ", "+")
-    if not value:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(f"{name} is {quoted(value)}; it must be a time like 2026-08-21T10:00:00, in UTC") from None

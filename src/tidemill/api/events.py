@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from tidemill.api import auth
 from tidemill.api.auth import Asked
 from tidemill.api.calls import MAX_STREAMS, Call, json_answer
+from tidemill.api.parameters import whole
 from tidemill.api.problems import problem
 from tidemill.api.wire_events import KEEP_ALIVE, page_view, stream_end, stream_text
 from tidemill.model.errors import Invalid, Overloaded, TidemillError
@@ -45,8 +46,8 @@ async def get_events(call: Asked) -> Response:
             raise Overloaded(f"{MAX_STREAMS} streams of events are open; ask again, or read pages with ?wait=")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(call, wanted, first), media_type=STREAM, headers=headers)
-    limit = min(_number(call, "limit", _EVENTS, 1), MAX_EVENTS)
-    wait_s = _number(call, "wait", 0, 0)
+    limit = min(whole(call.request.query_params, "limit", _EVENTS, 1), MAX_EVENTS)
+    wait_s = whole(call.request.query_params, "wait", 0, 0)
     if wait_s > MAX_WAIT_S:
         raise Invalid(f"wait is {wait_s}; it must be 0 to {MAX_WAIT_S} seconds")
     return json_answer(page_view(await _waited(call, wanted, after, limit, wait_s)))
@@ -129,13 +130,4 @@ async def _after(call: Call) -> int:
         return 0
     if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS:
         raise Invalid(f"after is {quoted(value)}; it must be the number of an event, 0 or {NEWEST}")
-    return int(value)
-
-
-def _number(call: Call, name: str, default: int, least: int) -> int:
-    value = call.request.query_params.get(name, "")
-    if not value:
-        return default
-    if not (value.isascii() and value.isdecimal()) or len(value) > _DIGITS or int(value) < least:
-        raise Invalid(f"{name} is {quoted(value)}; it must be a whole number from {least} on")
     return int(value)

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Final
 
 from fastapi import APIRouter
-from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
 from tidemill.api.auth import Asked
 from tidemill.api.calls import Call, json_answer
+from tidemill.api.parameters import instant, whole
 from tidemill.api.wire import Json
 from tidemill.model.errors import Invalid
 from tidemill.model.lease import Severity
@@ -51,32 +51,19 @@ def _query(call: Call) -> LogQuery:
     kind = asked.get("resourceType") or "jobs"
     if kind not in {"job", "jobs"}:
         raise Invalid(f"resourceType is {kind[:64]!r}; it must be jobs")
-    until = _instant(asked, "end") or call.now
+    until = instant(asked, "end") or call.now
     return LogQuery(
         job=job,
-        since=_instant(asked, "start") or until - _DEFAULT_WINDOW,
+        since=instant(asked, "start") or until - _DEFAULT_WINDOW,
         until=until,
         execution=asked.get("executionId", ""),
         index=_index(asked.get("taskId", "")),
         search=asked.get("search", ""),
         severities=_severities(asked.get("severity", "")),
-        limit=min(_number(asked, "limit", _DEFAULT_LINES, 1), MAX_LINES),
-        offset=_number(asked, "offset", 0, 0),
+        limit=min(whole(asked, "limit", _DEFAULT_LINES, 1), MAX_LINES),
+        offset=whole(asked, "offset", 0, 0),
         builds_only=asked.get("type") == "build",
     )
-
-
-def _instant(asked: QueryParams, name: str) -> datetime | None:
-    """``2026-08-21T10:00:00``, in UTC where no zone is given. Raises Invalid."""
-    # a bare + in a query is a space
-    value = asked.get(name, "").replace(" ", "+")
-    if not value:
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Invalid(f"{name} is {value[:64]!r}; it must be a time like 2026-08-21T10:00:00, in UTC") from None
 
 
 def _index(task: str) -> int | None:
@@ -97,15 +84,6 @@ def _severities(text: str) -> frozenset[Severity]:
     if unknown:
         raise Invalid(f"severity has {min(unknown)[:64]!r}; it must be of {', '.join(Severity)} or all")
     return frozenset(Severity(word) for word in words)
-
-
-def _number(asked: QueryParams, name: str, default: int, least: int) -> int:
-    value = asked.get(name, "")
-    if not value:
-        return default
-    if not value.isdecimal() or len(value) > 9 or int(value) < least:
-        raise Invalid(f"{name} is {value[:64]!r}; it must be a whole number from {least} on")
-    return int(value)
 
 
 def _line(line: LogLine) -> dict[str, Json]:
