@@ -392,6 +392,18 @@ def test_a_callback_without_a_trigger_is_parked_until_there_is_one(server: Serve
         assert is_signed(receiver.heard[0], secret, server.api.now[0].timestamp())
 
 
+def test_a_fault_of_our_own_is_a_try_that_failed_and_not_one_without_end(server: Server) -> None:
+    def broken(host: str, port: int) -> Sequence[str]:
+        raise ZeroDivisionError(f"{host}:{port}")
+
+    server.api.parts = replace(server.api.parts, guard=replace(server.api.parts.guard, resolver=broken))
+    server.triggers(t1="https://hooks.example.org/")
+    server.starts()
+    server.ended()
+    (found,) = server.settled(tries=1)
+    assert (found["status"], found["lastError"]) == ("pending", "the server could not send it: ZeroDivisionError")
+
+
 def test_a_crowd_is_told_once_each(server: Server) -> None:
     with receiving(answer(200), threads=True) as one, receiving(answer(204), threads=True) as two:
         server.triggers(one=url(one), two=url(two))

@@ -122,7 +122,11 @@ class Deliverer:
         self._tools.database.deliveries.signal()
 
     def _deliver(self, claimed: Claimed) -> None:
-        result = self._tried(claimed)
+        try:
+            result = self._tried(claimed)
+        except Exception as error:  # noqa: BLE001 - the top of a thread: a try that failed, else it would never end
+            _LOG.error("a callback could not be sent", execution=claimed.execution_id, exc_info=error)
+            result = self._failed(claimed, None, f"the server could not send it: {type(error).__name__}")
         try:
             settled = partial(outbox.settle, claimed=claimed, result=result, now=self._tools.clock())
             self._tools.database.write(settled, urgent=True, wakes=False)
