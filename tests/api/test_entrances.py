@@ -80,7 +80,7 @@ class TestSessions:
         assert PASSWORD not in kept
         assert OTHER not in kept
 
-    @pytest.mark.parametrize("email", ["x" * 5_000, 'a"b/c\n\x00<b>', "\ud800@example.org"])
+    @pytest.mark.parametrize("email", ["x" * 5_000, 'a"b/c\n\x00<b>', "\ud800@example.org", "a@" + "b." * 900 + "c"])
     def test_what_was_tried_is_bounded_and_quoted(self, api: Api, email: str) -> None:
         fields = {"email": email.encode("utf-8", "surrogatepass"), "password": b"x" * 12}
         browser = Browser(api)
@@ -89,9 +89,22 @@ class TestSessions:
         assert answer.status_code in {400, 401}
         for row in seen(api, "sessions.create"):
             assert len(row.resource) < 100
-            assert row.resource.startswith('login/"')
+            assert row.resource == "login/?" or row.resource.startswith('login/"')
             assert row.resource.isprintable()
         assert api.get("/v0/audit").status_code == 200
+
+    def test_a_secret_in_the_wrong_field_is_in_no_row(self, api: Api) -> None:
+        browser = Browser(api)
+        browser.get("/login")
+        fields = {"email": "my password is long", "password": "x" * 12}
+        browser.api.request("POST", "/login", data={**browser.hidden, **fields}, headers=browser.headers())
+        made = api.post("/v0/service_accounts", {"name": "ci"}).json()
+        swapped = {"client_id": made["client_secret"], "client_secret": made["client_id"]}
+        api.post("/v0/oauth/token", {"grant_type": "client_credentials", **swapped})
+        kept = str([tuple(row) for row in all_rows(api)])
+        assert "my password" not in kept
+        assert made["client_secret"] not in kept
+        assert [row["resource"] for row in rows(api, "resource=login")] == ["login/?"]
 
     def test_an_unknown_email_and_a_wrong_password_cost_the_same(self, api: Api, person: str) -> None:
         browser = Browser(api)

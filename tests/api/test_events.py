@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy import update
 
 from tests.api.asking import MEMBER, STRANGER, Api
 from tests.api.test_access import assert_problem
+from tidemill.api.streams import MAX_OF_ONE, MAX_STREAMS, Streams
+from tidemill.model.errors import Overloaded
 from tidemill.model.lease import OutcomeKind
 from tidemill.store import events as stored
 from tidemill.store import schema
@@ -196,6 +199,22 @@ def test_a_failed_unit_takes_no_numbers(api: Api) -> None:
     assert api.parts.database.read(stored.newest) == before
 
 
+def test_one_workspace_does_not_take_all_streams() -> None:
+    streams = Streams()
+    with ExitStack() as stack:
+        for _ in range(MAX_OF_ONE):
+            streams.check("main")
+            stack.enter_context(streams.one("main"))
+        with pytest.raises(Overloaded):
+            streams.check("main")
+        for _ in range(MAX_STREAMS - MAX_OF_ONE):
+            streams.check("other")
+            stack.enter_context(streams.one("other"))
+        with pytest.raises(Overloaded):
+            streams.check("third")
+    streams.check("main")
+
+
 class TestWaiting:
     def test_a_page_is_answered_when_something_happens(self, api: Api) -> None:
         api.deployed()
@@ -214,6 +233,21 @@ class TestWaiting:
             return await asyncio.wait_for(asked, 30)
 
         assert [each["execution"] for each in api.session(both).json()["events"]] == ["made-while-waiting"]
+
+    def test_who_waits_is_not_told_of_what_comes_after_their_credential_has_ended(self, api: Api) -> None:
+        api.deployed()
+        made = api.post("/v0/profile/api_keys", {"name": "for a while"}).json()
+        other = {**api.headers, "Authorization": f"Bearer {made['apiKey']}"}
+
+        async def both(client: httpx2.AsyncClient) -> httpx2.Response:
+            asked = asyncio.ensure_future(client.get(f"{EVENTS}?after=newest&wait=60", headers=other))
+            while not api.parts.database.news.is_awaited:  # noqa: ASYNC110 - another thread's list has no event
+                await asyncio.sleep(0.001)
+            await client.delete(f"/v0/profile/api_keys/{made['id']}", headers=api.headers)
+            await client.post(RUN, content=b"{}", headers=api.headers)
+            return await asyncio.wait_for(asked, 30)
+
+        assert_problem(api.session(both), 401, "UNAUTHORIZED")
 
     def test_nothing_happens_and_the_time_is_over(self, api: Api) -> None:
         after = api.get(f"{EVENTS}?after=newest").json()["next"]

@@ -395,6 +395,17 @@ class TestEveryRoute:
             answer = asked(api, method, path, token(api, ci, scope=others))
             assert scope in assert_problem(answer, 403, "FORBIDDEN"), (method, path)
 
+    def test_one_that_is_limited_lets_nobody_in_and_gives_no_roles(self, api: Api) -> None:
+        narrow = bearer(token(api, program(api, role="admin"), scope="workspaces:update"))
+        other = program(api)["client_id"]
+        body = {"email": "new@example.org", "role": "admin"}
+        assert "limited" in assert_problem(api.post("/v0/users", body, headers=narrow), 403, "FORBIDDEN")
+        for path in ("/v0/users/member@example.org", f"/v0/service_accounts/{other}"):
+            answer = api.put(path, {"name": "ci", "role": "admin"}, headers=narrow)
+            assert "limited" in assert_problem(answer, 403, "FORBIDDEN"), path
+        assert {each["role"] for each in api.get("/v0/users").json()} == {"admin", "member"}
+        assert api.put(f"/v0/service_accounts/{other}", {"name": "other"}, headers=narrow).status_code == 200
+
     def test_with_its_scope_alone_gets_past(self, api: Api) -> None:
         ci = program(api, role="admin")
         for (method, path), scope in SCOPES.items():

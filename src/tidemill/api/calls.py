@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from tidemill.api.streams import Streams
 from tidemill.api.wire import Json, render
 from tidemill.model.errors import Invalid, Overloaded, TooLarge
 from tidemill.model.outlook import Outlook
@@ -28,7 +29,6 @@ UPLOAD_HEADER: Final = "X-Blaxel-Upload-Url"
 
 # reads what FastAPI reads of the other flags
 _FLAG: Final = TypeAdapter(bool)
-MAX_STREAMS: Final = 256
 _THREADS: Final = 64
 _BIG_BODIES: Final = 8
 _PASSWORDS: Final = 2
@@ -43,7 +43,7 @@ class Context:
 
     ``closing`` says whether the server is about to end: what would be answered without end is ended then.
     ``outlook`` says how things look to the scheduler; without one, that it has not looked yet.
-    ``streams`` counts those who read events as they come; each is one for hours.
+    ``streams`` counts answers that are followed; each is one for hours.
     ``big_bodies`` bounds how many requests of more than 4 MiB are held in memory at once,
     ``passwords`` how many are hashed: that takes 19 MiB each, and a core. ``at_provider`` bounds how many ask the
     OpenID provider: a slow one holds up nobody but those who sign in through it.
@@ -56,7 +56,7 @@ class Context:
     public_url: str = ""
     plan: str = "self-hosted"
     closing: Callable[[], bool] = lambda: False
-    streams: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_STREAMS))
+    streams: Streams = field(default_factory=Streams)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
     passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_PASSWORDS))

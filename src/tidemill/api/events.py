@@ -11,11 +11,11 @@ from starlette.responses import Response, StreamingResponse
 
 from tidemill.api import auth
 from tidemill.api.auth import Asked
-from tidemill.api.calls import MAX_STREAMS, Call, json_answer
+from tidemill.api.calls import Call, json_answer
 from tidemill.api.parameters import whole
 from tidemill.api.problems import problem
 from tidemill.api.wire_events import KEEP_ALIVE, page_view, stream_end, stream_text
-from tidemill.model.errors import Invalid, Overloaded, TidemillError
+from tidemill.model.errors import Invalid, TidemillError
 from tidemill.model.quoted import quoted
 from tidemill.service import events
 from tidemill.service.events import Watch
@@ -42,8 +42,7 @@ async def get_events(call: Asked) -> Response:
     after = await _after(call)
     if STREAM in call.request.headers.get("accept", ""):
         first = await _read(call, wanted, after, MAX_EVENTS)  # what is wrong is told before the stream begins
-        if call.context.streams.borrowed_tokens >= MAX_STREAMS:
-            raise Overloaded(f"{MAX_STREAMS} streams of events are open; ask again, or read pages with ?wait=")
+        call.context.streams.check(call.principal.workspace)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(call, wanted, first), media_type=STREAM, headers=headers)
     limit = min(whole(call.request.query_params, "limit", _EVENTS, 1), MAX_EVENTS)
@@ -54,7 +53,7 @@ async def get_events(call: Asked) -> Response:
 
 
 async def _waited(call: Call, wanted: Watch, after: int, limit: int, wait_s: int) -> Page:
-    """A page, once it holds an event or the time is over."""
+    """A page, once it holds an event or the time is over. Raises as ``auth.authenticate``."""
     news = call.parts.database.news
     seen = news.count
     page = await _read(call, wanted, after, limit)
@@ -63,6 +62,7 @@ async def _waited(call: Call, wanted: Watch, after: int, limit: int, wait_s: int
             if page.after >= page.newest:
                 await _signalled(news, seen)
             seen = news.count
+            await auth.authenticate(call.request)  # it may have ended meanwhile
             page = await _read(call, wanted, page.after, limit)
     return page
 
@@ -74,7 +74,7 @@ async def _stream(call: Call, wanted: Watch, page: Page) -> AsyncIterator[bytes]
     with the last id.
     """
     news = call.parts.database.news
-    async with call.context.streams:
+    with call.context.streams.one(call.principal.workspace):
         yield stream_text(page)
         while not call.context.closing():
             seen = news.count

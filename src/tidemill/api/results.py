@@ -8,10 +8,12 @@ import anyio
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
+from tidemill.api import auth
 from tidemill.api.auth import Asked
 from tidemill.api.calls import Call
+from tidemill.api.problems import problem
 from tidemill.api.wire_executions import result_line
-from tidemill.model.errors import Invalid
+from tidemill.model.errors import Invalid, Overloaded, TidemillError
 from tidemill.model.execution import Execution
 from tidemill.service import executions
 
@@ -27,12 +29,17 @@ async def get_results(call: Asked, name: str, execution: str, follow: bool = Fal
     if chain and follow:
         raise Invalid("chain and follow are both true; results of a chain are told as they are now, without follow")
     found = await call.run(partial(executions.find, call.parts, call.principal, name, execution))
-    lines = _chain(call, found) if chain else _lines(call, found, follow=follow)
+    if follow:
+        call.context.streams.check(call.principal.workspace)
+    lines = _chain(call, found) if chain else _followed(call, found) if follow else _lines(call, found, follow=False)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
 async def _lines(call: Call, execution: Execution, *, follow: bool) -> AsyncIterator[bytes]:
-    """Pages of lines. No thread and no reader is held between two of them."""
+    """Pages of lines. No thread and no reader is held between two of them.
+
+    Raises what ends a follower: as ``auth.authenticate``, and Overloaded when the server ends.
+    """
     position, pause_s = 0, _FIRST_PAUSE_S
     while position < execution.stats.total:
         read = partial(executions.read_results, call.parts, execution.key, position, stop_at_open=follow)
@@ -44,6 +51,19 @@ async def _lines(call: Call, execution: Execution, *, follow: bool) -> AsyncIter
         if page.stopped:
             await anyio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            await auth.authenticate(call.request)  # it may have ended meanwhile
+            if call.context.closing():
+                raise Overloaded("the server is shutting down; follow again when it is back")
+
+
+async def _followed(call: Call, execution: Execution) -> AsyncIterator[bytes]:
+    """The same until each task has ended. Where credential or server end before that, a last line says so."""
+    with call.context.streams.one(call.principal.workspace):
+        try:
+            async for lines in _lines(call, execution, follow=True):
+                yield lines
+        except TidemillError as error:
+            yield b'{"error":' + bytes(problem(error).body) + b"}\n"
 
 
 async def _chain(call: Call, execution: Execution) -> AsyncIterator[bytes]:

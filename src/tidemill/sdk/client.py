@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ import httpx2
 from tidemill.sdk import answers, calls
 from tidemill.sdk.answers import Answer, Page
 from tidemill.sdk.calls import Call, EventQuery, LogQuery, PageQuery
-from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError
+from tidemill.sdk.errors import BadAnswerError, ConnectionFailedError, SdkError
 from tidemill.sdk.wire import (
     Created,
     DeviceLogin,
@@ -329,9 +330,21 @@ def _result_line(request: str, raw: bytes) -> ResultLine:
         line = json.loads(raw)
     except ValueError as error:
         raise BadAnswerError(request=request, reason="a line of the results is not JSON") from error
+    if isinstance(line, dict) and "index" not in line and isinstance(line.get("error"), dict):
+        raise _cut_off(request, line["error"])
     if not isinstance(line, dict) or not isinstance(line.get("index"), int):
         raise BadAnswerError(request=request, reason="a line of the results has no index")
     return cast("ResultLine", line)
+
+
+def _cut_off(request: str, problem: Mapping[str, object]) -> SdkError:
+    """Why a stream ended before its time: for a server that goes away, what a broken connection is."""
+    body = json.dumps(problem).encode()
+    status = problem.get("code")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return ConnectionFailedError(request=request, reason=str(problem.get("message", "")))
+    number = status if isinstance(status, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+    return answers.api_error(Answer(request=request, status=number, headers={}, body=body))
 
 
 def _reason(error: httpx2.TransportError) -> str:

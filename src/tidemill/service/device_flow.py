@@ -140,7 +140,7 @@ def decide(parts: Parts, who: SignedIn, user_code: str, workspace: str, *, now: 
     digest = _digest(parts, "user code", _typed(user_code))
     act = Act(
         action="devices.approve" if workspace else "devices.deny",
-        resource=f"device/{entrances.told(asked.client)}",
+        resource=f"device/{entrances.told(asked.client, entrances.CLIENT_ID)}",
         # a no is for no workspace
         workspace=workspace or parts.home,
         credential="session",

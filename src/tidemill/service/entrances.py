@@ -4,6 +4,7 @@ What was done is written in the unit that does it; what was refused within bound
 as they like (docs/decisions/0101).
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +26,10 @@ REFUSALS_FROM_ONE: Final = 50
 """Most rows of refusals from one address in a window of ``guesses.WINDOW``."""
 REFUSALS_IN_ALL: Final = 500
 """Most from all of them: what a flood from everywhere can add is 48,000 rows a day, some 25 MB."""
+EMAIL: Final = re.compile(r"[^\s@]{1,64}@[^\s@.]+(?:\.[^\s@.]+)+")
+CLIENT_ID: Final = re.compile(r"sa-[0-9a-f-]{36}|[a-z][a-z-]{0,30}")
+UNTOLD: Final = "?"
+"""Instead of what has not the form that it should have: people type secrets into the wrong field."""
 UNRECORDED: Final = "refusals.unrecorded"
 """The action of the row that stands for all further ones of a window."""
 
@@ -103,9 +108,9 @@ def refused(parts: Parts, act: Act, *, now: datetime) -> None:
         _LOG.warning("not audited", action=act.action, reason=error.message)
 
 
-def told(value: str) -> str:
-    """What a stranger says of themselves, as a row may hold it: bounded and quoted."""
-    return quoted(value).encode("utf-8", "backslashreplace").decode()
+def told(value: str, form: re.Pattern[str]) -> str:
+    """What a stranger says of themselves, as a row may hold it: of the right form, bounded and quoted."""
+    return quoted(value).encode("utf-8", "backslashreplace").decode() if form.fullmatch(value) else UNTOLD
 
 
 def _visit() -> Record | None:

@@ -58,7 +58,9 @@ def create(
 def change(
     parts: Parts, principal: Principal, client_id: str, wish: ServiceAccountWish, *, now: datetime
 ) -> ServiceAccount:
-    """One unit. Raises NotFound."""
+    """One unit. Raises NotFound, Forbidden as ``create``."""
+    if wish.role is not None and principal.is_narrowed:
+        raise Forbidden("a token limited in scope gives no roles: they would not be limited")
 
     def unit(connection: Connection) -> ServiceAccount:
         found = of_workspace(connection, principal.workspace, client_id)

@@ -45,7 +45,9 @@ def by_password(parts: Parts, email: str, password: str, address: str, *, now: d
     guesses.count(parts, {f"account/{email.lower()}": GUESSES_AT_ONE, f"address/{address}": GUESSES_FROM_ONE}, now=now)
     held = parts.database.read(lambda connection: stored.by_email(connection, email.lower()))
     if not passwords.matches(password, "" if held is None else held.password, _key(parts.keyring)) or held is None:
-        entrances.refused(parts, _act(parts, "create", f"login/{entrances.told(email)}", status=401), now=now)
+        entrances.refused(
+            parts, _act(parts, "create", f"login/{entrances.told(email, entrances.EMAIL)}", status=401), now=now
+        )
         return None
     guesses.forget(parts, f"account/{email.lower()}")
     return held.account

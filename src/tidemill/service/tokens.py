@@ -117,7 +117,9 @@ def _for_task(parts: Parts, client_id: str, credential: str, scope: str, now: da
 
 def _no_such_client(parts: Parts, workspace: str, client_id: str, now: datetime) -> GrantRefused:
     """What is raised, once it is written down for ``workspace``."""
-    note_refusal(parts, workspace, f"oauth/token/{entrances.told(client_id)}", "client_secret", now=now)
+    note_refusal(
+        parts, workspace, f"oauth/token/{entrances.told(client_id, entrances.CLIENT_ID)}", "client_secret", now=now
+    )
     return GrantRefused("invalid_client", "client_id or client_secret is wrong: no service account has this pair")
 
 

@@ -32,8 +32,7 @@ def add(
     a token limited in scope would make a way in that is not.
     """
     address = checked_email(email)
-    if password is not None and principal.is_narrowed:
-        raise Forbidden("a token limited in scope gives no passwords: who signs in with one is not limited")
+    _check_not_narrowed(principal)
     kept = "" if password is None else sign_in.hashed(parts, password, "password")
 
     def unit(connection: Connection) -> Member:
@@ -52,7 +51,8 @@ def add(
 
 
 def set_role(parts: Parts, principal: Principal, id_or_email: str, role: Role, *, now: datetime) -> Member:
-    """One unit. Raises NotFound, Conflict where it would leave the workspace without an admin."""
+    """One unit. Raises NotFound, Conflict where it would leave the workspace without an admin, Forbidden as ``add``."""
+    _check_not_narrowed(principal)
 
     def unit(connection: Connection) -> Member:
         account, held = _found(connection, principal.workspace, id_or_email)
@@ -75,6 +75,12 @@ def remove(parts: Parts, principal: Principal, id_or_email: str) -> Member:
         return gone
 
     return parts.database.write(unit)
+
+
+def _check_not_narrowed(principal: Principal) -> None:
+    """Raises Forbidden: who is let in by a token that is limited would not be."""
+    if principal.is_narrowed:
+        raise Forbidden("a token limited in scope lets nobody in and gives no roles: they would not be limited")
 
 
 def checked_email(email: str) -> str:

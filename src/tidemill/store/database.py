@@ -67,6 +67,11 @@ class Changes:
             self._callbacks.add(callback)
             return True
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody is to be called."""
+        return bool(self._callbacks)
+
     def forget(self, callback: Callable[[], None]) -> None:
         """Do not call it any more."""
         with self._condition:
