@@ -305,7 +305,7 @@ QUERIES: Final = [
 ]
 
 
-@pytest.mark.parametrize("version", [None, PAGED, "2026-09-22"])
+@pytest.mark.parametrize("version", [None, PAGED])
 @pytest.mark.parametrize("query", QUERIES)
 def test_odd_queries_never_break_a_reading_route(kept: Api, query: str, version: str | None) -> None:
     run = kept.post(RUNS, {"executionId": "for-queries"}).json()["executionId"]
@@ -316,7 +316,9 @@ def test_odd_queries_never_break_a_reading_route(kept: Api, query: str, version:
         asked = path.replace("{name}", "sweep").replace("{execution}", run).replace("{index}", "0")
         answer = kept.get(f"{asked}?{query}", headers={"Blaxel-Version": version})
         assert answer.status_code < 500 or path == "/readyz", (asked, answer.text)
-        if answer.status_code != 200:
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            assert path.startswith(("/login", "/device", "/docs")), path
+        elif answer.status_code != 200:
             assert_refused(answer)
 
 

@@ -66,6 +66,9 @@ def test_the_sample_is_accepted_and_comes_back_field_by_field(api: Api) -> None:
     body, answer = posted(api)
     expected = body["spec"]
     expected["runtime"]["envs"][0]["value"] = "****"
+    callback = answer["spec"]["triggers"][0]["configuration"]
+    assert "*" not in callback["callbackSecret"]  # made for its callbackUrl, and shown this once
+    callback["callbackSecret"] = expected["triggers"][0]["configuration"]["callbackSecret"] = "****"
     assert answer["spec"] == expected
     assert answer["metadata"].items() >= body["metadata"].items()
     assert answer["status"] == "DEPLOYED"

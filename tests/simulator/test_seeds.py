@@ -9,7 +9,7 @@ from tidemill.testing.simulator.points import catalogue
 from tidemill.testing.simulator.run import Simulator
 
 BLOCK = 15
-BLOCKS = 6
+BLOCKS = 4
 TRIGGER_BLOCKS = 2
 TRIES = 40
 
