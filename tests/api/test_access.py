@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -11,6 +12,7 @@ from fastapi.routing import APIRoute
 from structlog.testing import capture_logs
 
 from tests.api.asking import ADMIN, MEMBER, PAGED, STRANGER, Api
+from tests.costs import cost
 from tidemill.api import app as app_module
 from tidemill.api import problems
 from tidemill.api.scopes import ANYWHERE, SCOPES
@@ -126,6 +128,29 @@ def test_things_of_another_workspace_do_not_exist(api: Api) -> None:
         "/v0/jobs", {"metadata": {"name": "thief"}, "spec": {"runtime": {"image": image}}}, headers=stranger
     )
     assert_problem(taken, 400, "INVALID")
+
+
+def test_what_is_anothers_is_refused_by_the_same_work_as_what_is_not_there(api: Api) -> None:
+    api.deployed()
+    execution = api.post("/v0/jobs/sweep/executions", b"").json()["executionId"]
+    stranger = {"Authorization": f"Bearer {STRANGER}"}
+    missing = {"sweep": "swoop", execution: "0" * 8 + execution[8:], "main": "mane"}
+    api.get("/v0/jobs", headers=stranger)  # the first use of the key is written down
+    for path in (
+        "/v0/jobs/sweep",
+        "/v0/workspaces/main",
+        f"/v0/jobs/sweep/executions/{execution}",
+        f"/v0/executions/{execution}",
+        "/v0/observability/logs?workloadIds=sweep",
+        f"/v0/events?execution={execution}",
+    ):
+        nowhere = re.sub("|".join(missing), lambda found: missing[found[0]], path)
+        theirs, none = (cost(partial(api.get, asked, headers=stranger)) for asked in (path, nowhere))
+        assert theirs.statements == none.statements, path
+        assert abs(theirs.steps - none.steps) <= 50, path  # a thousand of them take some ten microseconds
+        answers = [api.get(asked, headers=stranger).json() for asked in (path, nowhere)]
+        assert answers[0].keys() == answers[1].keys()
+        assert [each["code"] for each in answers] == [404, 404]
 
 
 def test_secrets_are_shown_to_admins_only(api: Api) -> None:
