@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+from fastapi import FastAPI
 from sqlalchemy import select
 
 from tidemill.api import app as app_module
@@ -42,6 +43,7 @@ ADMIN = "tm_admin_key_of_the_tests"
 MEMBER = "tm_member_key_of_the_tests"
 UNLIMITED = app_module.Edge(rates=Rates(unauthenticated_per_s=0))
 STRANGER = "tm_admin_of_another_workspace"
+_SHARED: list[FastAPI] = []
 
 
 @dataclass
@@ -79,8 +81,10 @@ class Api:
 
     def transport(self) -> httpx2.ASGITransport:
         """Of the application as the present context makes it."""
+        shared = _pointed(self.context) if self.edge is UNLIMITED else None
         if self.served is None or self.served[0] is not self.context:
-            self.served = (self.context, httpx2.ASGITransport(app=app_module.build(self.context, self.edge)))
+            app = shared or app_module.build(self.context, self.edge)
+            self.served = (self.context, httpx2.ASGITransport(app=app))
         return self.served[1]
 
     def close(self) -> None:
@@ -246,6 +250,20 @@ class Api:
         assert job["status"] == "DEPLOYED"
         found: dict[str, Any] = job
         return found
+
+
+def _pointed(context: Context) -> FastAPI:
+    """The one application of all tests of a process, over this context: its routes take longer to make than a test."""
+    if not _SHARED:
+        _SHARED.append(app_module.build(context, UNLIMITED))
+    app = _SHARED[0]
+    if app.state.context is not context:
+        app.state.context = context
+        for layer in app.user_middleware:
+            if "context" in layer.kwargs:
+                layer.kwargs["context"] = context
+        app.middleware_stack = None  # made anew from these at the next request
+    return app
 
 
 def archive(files: Mapping[str, str] | None = None) -> bytes:
