@@ -17,7 +17,7 @@ from tidemill.model.obstacle import Why
 from tidemill.model.outlook import Outlook
 from tidemill.model.states import EXECUTION_FINAL, ExecutionState, TaskState
 from tidemill.model.why import Explanation, explain_execution, explain_task
-from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, plan
+from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, TimeOut, plan
 from tidemill.store.explain import Gathered, Question, gather
 from tidemill.store.ledger_claim import BuildClaim, Claim, RetryClaim, TaskClaim
 from tidemill.store.snapshot import LiveAttempt, View, look
@@ -152,7 +152,7 @@ class World:
             overtaken=waiters,
             favoured=len(waiters),
         )
-        return [one for one in plan(snapshot) if not isinstance(one, Promote | Cancel | Overtaken)]
+        return [one for one in plan(snapshot) if not isinstance(one, TimeOut | Promote | Cancel | Overtaken)]
 
 
 def test_plans_and_explanations_agree(sim: Sim) -> None:

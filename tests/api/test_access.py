@@ -50,7 +50,7 @@ def routes(router: Any) -> list[APIRoute]:
 
 def test_every_route_but_the_named_ones_asks_for_a_credential(api: Api) -> None:
     app = app_module.build(api.context)
-    paths = {(method, route.path) for route in routes(app) for method in route.methods or ()}
+    paths = {(method, route.path_format) for route in routes(app) for method in route.methods or ()}
     assert len(paths) >= 19
     assert {path for _, path in paths} >= set(app_module.PUBLIC)
     for method, path in paths:
@@ -63,7 +63,7 @@ def test_every_route_but_the_named_ones_asks_for_a_credential(api: Api) -> None:
 
 def test_every_guarded_route_asks_one_scope_that_admins_have(api: Api) -> None:
     app = app_module.build(api.context)
-    guarded = {(method, each.path) for each in routes(app) for method in each.methods or ()}
+    guarded = {(method, each.path_format) for each in routes(app) for method in each.methods or ()}
     guarded = {route for route in guarded if route[1] not in app_module.PUBLIC}
     assert set(SCOPES) == guarded
     assert set(SCOPES.values()) <= principal.SCOPES[Role.ADMIN]

@@ -27,7 +27,11 @@ WHO = Principal(id="cron", workspace="main", role=Role.ADMIN)
 
 
 def trigger(name: str = "t1", url: str | None = HOOK, **configuration: Any) -> dict[str, Any]:
-    return {"id": name, "type": "http-async", "configuration": {"callbackUrl": url, **configuration}}
+    return {
+        "id": name,
+        "type": "http-async",
+        "configuration": {"path": f"/{name}", "callbackUrl": url, **configuration},
+    }
 
 
 def put(api: Api, *triggers: object, upload: bool = False) -> Any:

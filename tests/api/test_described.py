@@ -23,7 +23,9 @@ def document(api: Api) -> dict[str, Any]:
 
 
 def test_every_route_is_described_and_nothing_else(api: Api, document: dict[str, Any]) -> None:
-    served = {(method, each.path) for each in routes(app_module.build(api.context)) for method in each.methods or ()}
+    served = {
+        (method, each.path_format) for each in routes(app_module.build(api.context)) for method in each.methods or ()
+    }
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert described == served
 

@@ -244,7 +244,7 @@ ODD_PARTS: Final = [
 
 def every_route(kept: Api) -> list[tuple[str, str]]:
     app = app_module.build(kept.context)
-    return sorted((method, route.path) for route in routes(app) for method in route.methods or ())
+    return sorted((method, route.path_format) for route in routes(app) for method in route.methods or ())
 
 
 @pytest.mark.parametrize("part", ODD_PARTS)

@@ -40,14 +40,17 @@ def test_ids_are_made_where_there_is_none_and_stay_the_same_for_the_same_request
 
 def test_ids_are_unique_inside_a_job(api: Api) -> None:
     api.deployed()
-    sent = [{"type": "http", "id": name} for name in ("a", "a", "a-2", "a", None, "http-1", "x" * 64, "x" * 64)]
-    ids = [trigger["id"] for trigger in put(api, *sent)]
-    assert ids == ["a", "a-3", "a-2", "a-4", "http-2", "http-1", "x" * 64, f"{'x' * 56}-2"]
+    names = ("a", "a", "a-2", "a", None, "cron-1", "x" * 64, "x" * 64)
+    ids = [
+        trigger["id"] for trigger in put(api, *({"type": "cron", "id": name, "configuration": CRON} for name in names))
+    ]
+    assert ids == ["a", "a-3", "a-2", "a-4", "cron-2", "cron-1", "x" * 64, f"{'x' * 56}-2"]
 
 
 def test_enabled_is_true_unless_it_is_false(api: Api) -> None:
     api.deployed()
-    sent = [{"type": "http"}, *({"type": "http", "enabled": value} for value in (None, True, False))]
+    cron = {"type": "cron", "configuration": CRON}
+    sent = [cron, *({**cron, "enabled": value} for value in (None, True, False))]
     assert [trigger["enabled"] for trigger in put(api, *sent)] == [True, True, True, False]
 
 
@@ -151,8 +154,9 @@ def test_tasks_have_limits(api: Api) -> None:
 
 def test_a_job_has_up_to_a_hundred(api: Api) -> None:
     api.deployed()
-    put(api, *({"type": "http"} for _ in range(100)))
-    answer = api.put(JOB, {"spec": {"triggers": [{"type": "http"}] * 101}})
+    cron = {"type": "cron", "configuration": CRON}
+    put(api, *([cron] * 100))
+    answer = api.put(JOB, {"spec": {"triggers": [cron] * 101}})
     assert "spec.triggers has 101 elements; a job may have up to 100" in assert_problem(answer, 400, "INVALID")
 
 

@@ -109,7 +109,7 @@ def ledger(data: Path, urls: dict[str, str]) -> tuple[dict[str, set[str]], dict[
         api.context = replace(api.context, parts=api.parts)
         api.deployed()
         triggers = [
-            {"id": name, "type": "http", "configuration": {"callbackUrl": url, "retry": TRIES - 1}}
+            {"id": name, "type": "http", "configuration": {"path": f"/{name}", "callbackUrl": url, "retry": TRIES - 1}}
             for name, url in urls.items()
         ]
         job = api.put(JOB, {"spec": {"triggers": triggers}}).json()

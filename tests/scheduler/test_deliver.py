@@ -55,7 +55,7 @@ class Server:
     def triggers(self, **urls: str) -> dict[str, str]:
         """Set the callbacks of the job; the secrets that were made."""
         triggers = [
-            {"id": name, "type": "http", "configuration": {"callbackUrl": url, "retry": 3}}
+            {"id": name, "type": "http", "configuration": {"path": f"/{name}", "callbackUrl": url, "retry": 3}}
             for name, url in urls.items()
         ]
         job = self.api.put(JOB, {"spec": {"triggers": triggers}}).json()

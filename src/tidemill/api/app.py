@@ -16,6 +16,7 @@ from tidemill.api import (
     description,
     discovery,
     elsewhere,
+    endpoints,
     events,
     executions,
     explain,
@@ -99,6 +100,10 @@ _GUARDED: Final[tuple[APIRouter, ...]] = (
 )
 
 
+_BY_TRIGGER: Final[tuple[APIRouter, ...]] = (endpoints.router,)
+"""Whether a credential is asked for is said by the trigger that is called: its ``authorize`` sees to it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """What stands before the routes. ``clock`` counts seconds from anywhere; ``origins`` are pages that may call."""
@@ -127,10 +132,12 @@ def build(context: Context, edge: Edge = Edge()) -> FastAPI:
         },
     )
     app.state.context = context
-    app.state.routes = [route for router in (*_OPEN, *_GUARDED) for route in router.routes]
+    app.state.routes = [route for router in (*_OPEN, *_GUARDED, *_BY_TRIGGER) for route in router.routes]
     for router in _OPEN:
         app.include_router(router)
     guards = [Depends(limits.asks), Depends(authenticate), Depends(limits.found_good)]  # in this order
     for router in _GUARDED:
         app.include_router(router, dependencies=guards)
+    for router in _BY_TRIGGER:
+        app.include_router(router)
     return app

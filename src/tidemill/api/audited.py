@@ -20,10 +20,12 @@ from tidemill.service.audit import Record
 from tidemill.store.witness import witnessed
 
 _VERBS: Final[Mapping[str, str]] = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
+_CALLS: Final = ("/{workspace_in_path}/jobs/{name}", "/{workspace_in_path}/jobs/{name}/{path}")
 _ACTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("DELETE", "/v0/jobs/{name}/executions/{execution}"): "executions.cancel",
     ("POST", "/v0/jobs/{name}/executions/{execution}/rerun"): "executions.rerun",
     ("POST", "/v0/jobs/{name}/triggers/{trigger}/fire"): "triggers.fire",
+    **{("POST", path): "triggers.call" for path in _CALLS},
     ("DELETE", "/v0/workspaces/{workspace_name}/leave"): "workspaces.leave",
     ("POST", "/v0/keys/rotate"): "keys.rotate",
     ("POST", "/v0/keys/signing/rotate"): "signing_keys.rotate",
@@ -95,7 +97,7 @@ def record_of(request: Request) -> Record:
 def begin(request: Request, actor: str, kind: str, workspace: str, credential: str, now: datetime) -> Record:
     """Somebody is authenticated: from here on the request may have a row."""
     record = record_of(request)
-    method, path = request.method, request.scope["route"].path
+    method, path = request.method, request.scope["route"].path_format
     record.entry = AuditEntry(
         at=now,
         workspace=workspace,

@@ -25,7 +25,7 @@ async def authenticate(request: Request) -> Call:
     """
     context = context_of(request)
     now = context.clock()
-    route = request.method, request.scope["route"].path
+    route = request.method, request.scope["route"].path_format
     workspace = _workspace(request)
     if not workspace and route in ANYWHERE:
         workspace = None

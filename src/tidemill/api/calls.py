@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -100,11 +101,7 @@ class Call:
     @property
     def strict(self) -> bool:
         """Whether unknown members of bodies are to be refused. Raises Invalid: a word read as no would let them in."""
-        value = self.request.query_params.get("strict")
-        try:
-            return value is not None and _FLAG.validate_python(value)
-        except ValidationError:
-            raise Invalid(f"strict is {quoted(value)}; it must be true or false") from None
+        return flag(self.request, "strict")
 
     async def run(self, work: Callable[[], T]) -> T:
         return await self.context.run(work)
@@ -121,6 +118,32 @@ class Call:
         return await read_body(self.request, self.parts.limits.body_bytes)
 
 
+async def from_big_body(call: Call, work: Callable[[bytes], T]) -> T:
+    """What ``work``, in a thread, makes of a body of up to the limit of executions. Raises TooLarge.
+
+    Few of more than the limit of ordinary requests are held at once.
+    """
+    length, limits = announced_length(call.request), call.parts.limits
+
+    async def read_and_work() -> T:
+        body = await read_body(call.request, limits.execution_body_bytes)
+        return await call.run(partial(work, body))
+
+    if length is not None and length <= limits.body_bytes:
+        return await read_and_work()
+    async with call.context.big_bodies:
+        return await read_and_work()
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether a flag of the query is set. Raises Invalid: a word that is read as no would do something else."""
+    value = request.query_params.get(name)
+    try:
+        return value is not None and _FLAG.validate_python(value)
+    except ValidationError:
+        raise Invalid(f"{name} is {quoted(value)}; it must be true or false") from None
+
+
 def context_of(request: Request) -> Context:
     found: Context = request.app.state.context
     return found
@@ -131,9 +154,9 @@ def base_url(context: Context, request: Request) -> str:
     return context.public_url or f"{request.url.scheme}://{request.url.netloc}"
 
 
-def json_answer(value: Json) -> Response:
-    """200 with a JSON body."""
-    return Response(render(value), media_type="application/json")
+def json_answer(value: Json, status: int = 200) -> Response:
+    """A JSON body."""
+    return Response(render(value), status_code=status, media_type="application/json")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -1,6 +1,5 @@
 """GET /v0/events: what changed in a workspace, as pages or as a stream."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
@@ -14,12 +13,12 @@ from tidemill.api.auth import Asked
 from tidemill.api.calls import Call, json_answer
 from tidemill.api.parameters import whole
 from tidemill.api.problems import problem
+from tidemill.api.streams import signalled
 from tidemill.api.wire_events import KEEP_ALIVE, page_view, stream_end, stream_text
 from tidemill.model.errors import Invalid, TidemillError
 from tidemill.model.quoted import quoted
 from tidemill.service import events
 from tidemill.service.events import Watch
-from tidemill.store.database import Changes
 from tidemill.store.events import Page
 
 router = APIRouter()
@@ -60,7 +59,7 @@ async def _waited(call: Call, wanted: Watch, after: int, limit: int, wait_s: int
     with anyio.move_on_after(wait_s):
         while not page.changes and not call.context.closing():
             if page.after >= page.newest:
-                await _signalled(news, seen)
+                await signalled(news, seen)
             seen = news.count
             await auth.authenticate(call.request)  # it may have ended meanwhile
             page = await _read(call, wanted, page.after, limit)
@@ -90,23 +89,9 @@ async def _stream(call: Call, wanted: Watch, page: Page) -> AsyncIterator[bytes]
                 continue
             await anyio.sleep(_PAUSE_S)
             with anyio.move_on_after(_KEEP_ALIVE_S) as patience:
-                await _signalled(news, seen)
+                await signalled(news, seen)
             if patience.cancelled_caught:
                 yield KEEP_ALIVE
-
-
-async def _signalled(news: Changes, seen: int) -> None:
-    """Once the count differs from ``seen``."""
-    loop, rung = asyncio.get_running_loop(), asyncio.Event()
-
-    def ring() -> None:
-        loop.call_soon_threadsafe(rung.set)
-
-    if news.call(seen, ring):
-        try:
-            await rung.wait()
-        finally:
-            news.forget(ring)
 
 
 async def _read(call: Call, wanted: Watch, after: int, limit: int) -> Page:

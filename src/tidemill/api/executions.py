@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from tidemill.api.auth import Asked
-from tidemill.api.calls import Call, announced_length, json_answer, read_body
+from tidemill.api.calls import Call, from_big_body, json_answer
 from tidemill.api.paging import Limit, ListQuery, as_page, in_shape, list_query, offset_of, page
 from tidemill.api.wire_executions import (
     created_view,
@@ -107,26 +107,16 @@ async def get_task(call: Asked, name: str, execution: str, index: str) -> Respon
 
 
 async def _create(call: Call, name: str) -> Response:
-    length = announced_length(call.request)
-    if length is not None and length <= call.parts.limits.body_bytes:
-        created = await _read_and_create(call, name)
-    else:
-        async with call.context.big_bodies:
-            created = await _read_and_create(call, name)
-    call.record.finds(created)
-    return json_answer(created_view(created))
-
-
-async def _read_and_create(call: Call, name: str) -> Created:
-    body = await read_body(call.request, call.parts.limits.execution_body_bytes)
     key = call.request.headers.get("idempotency-key", "")
 
-    def work() -> Created:
+    def work(body: bytes) -> Created:
         # splitting a million tasks takes a second: it belongs into the thread as well
         request = execution_request(body, idempotency_key=key, strict=call.strict)
         return executions.create(call.parts, call.principal, name, request, now=call.now)
 
-    return await call.run(work)
+    created = await from_big_body(call, work)
+    call.record.finds(created)
+    return json_answer(created_view(created))
 
 
 def _page(query: ListQuery, history: History, offset: int) -> ExecutionPage:

@@ -22,6 +22,9 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("GET", "/v0/jobs/{name}/executions"): "jobs:list",
     ("POST", "/v0/jobs/{name}/executions"): "jobs:create",
     ("POST", "/{workspace_in_path}/jobs/{name}/executions"): "jobs:create",
+    # unless the trigger that is called is a public one
+    ("POST", "/{workspace_in_path}/jobs/{name}"): "jobs:create",
+    ("POST", "/{workspace_in_path}/jobs/{name}/{path}"): "jobs:create",
     ("GET", _EXECUTION): "jobs:get",
     ("DELETE", _EXECUTION): "jobs:delete",
     ("POST", f"{_EXECUTION}/rerun"): "jobs:create",

@@ -10,6 +10,7 @@ from tidemill.api.calls import json_answer
 from tidemill.api.wire_executions import created_view
 from tidemill.api.wire_triggers import trigger_view
 from tidemill.service import triggers
+from tidemill.service.executions import ExecutionRequest
 
 router = APIRouter(prefix="/v0/jobs/{name}/triggers")
 
@@ -24,7 +25,8 @@ async def list_triggers(call: Asked, name: str) -> Response:
 @router.post("/{trigger}/fire")
 async def fire_trigger(call: Asked, name: str, trigger: str) -> Response:
     key = call.request.headers.get("idempotency-key", "")
-    fire = partial(triggers.fire, call.parts, call.principal, name, trigger, idempotency_key=key, now=call.now)
+    request = ExecutionRequest(idempotency_key=key)
+    fire = partial(triggers.fire, call.parts, call.principal, name, trigger, request, now=call.now)
     created = await call.run(fire)
     call.record.finds(created)
     return json_answer(created_view(created))

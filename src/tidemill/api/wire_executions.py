@@ -23,6 +23,7 @@ _TEXT_CHUNK: Final = 1 << 20
 _MAX_INDEX_DIGITS: Final = 9
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TASKS: Final = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_NOT_A_REQUEST: Final = "the body must be a JSON object, and its tasks a list of objects"
 _SHOWN_SPEC: Final = frozenset({"parallelism", "timeout", "memoryOverride", "envOverride", "tasks"})
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -47,14 +48,11 @@ def execution_request(body: bytes, *, idempotency_key: str, strict: bool) -> Exe
     """
     if not body.strip():
         return ExecutionRequest(idempotency_key=idempotency_key)
+    members = _members(body)
     try:
-        _check_text(body)
-        members = _MEMBERS.decode(body)
         tasks = _TASKS.decode(members.pop("tasks")) if "tasks" in members else None
     except msgspec.ValidationError:
-        raise Invalid("the body must be a JSON object, and its tasks a list of objects") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(f"the body is not JSON: {json_fault(error)}") from None
+        raise Invalid(_NOT_A_REQUEST) from None
     rest = b"{" + b",".join(render(name) + b":" + bytes(value) for name, value in members.items()) + b"}"
     if len(rest) > _MAX_REST_BYTES:
         raise Invalid(f"the members beside tasks have {len(rest)} bytes; they may have up to {_MAX_REST_BYTES}")
@@ -69,6 +67,19 @@ def execution_request(body: bytes, *, idempotency_key: str, strict: bool) -> Exe
         allow_queue=parsed.allow_queue is not False,
         extra=parsed.model_extra or {},
     )
+
+
+def call_request(body: bytes, *, idempotency_key: str, strict: bool) -> ExecutionRequest | None:
+    """What the body of a call of a trigger asks for; None for an empty one: the trigger's own arguments.
+
+    With ``tasks`` it is an execution request, else one task's arguments. Raises Invalid.
+    """
+    if not body.strip():
+        return None
+    members = _members(body)
+    if "tasks" in members:
+        return execution_request(body, idempotency_key=idempotency_key, strict=strict)
+    return ExecutionRequest(tasks=(msgspec.Raw(body.strip()),), idempotency_key=idempotency_key)
 
 
 def created_view(created: Created) -> dict[str, Json]:
@@ -96,6 +107,7 @@ def execution_view(shown: Shown) -> dict[str, Json]:
         "reruns": list(shown.reruns) or None,
         "trigger": execution.trigger or None,
         "dueAt": timestamp(execution.due_at),
+        "deadlineAt": timestamp(execution.deadline_at),
     }
     spec = {name: value for name, value in execution.extra.items() if name not in _SHOWN_SPEC}
     limits = _limits(execution)
@@ -230,6 +242,17 @@ def _duration(seconds: int) -> str:
         if seconds % unit_s == 0:
             return f"{seconds // unit_s}{letter}"
     return f"{seconds}s"
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    """Of a JSON object, as they were sent. Raises Invalid."""
+    try:
+        _check_text(body)
+        return _MEMBERS.decode(body)
+    except msgspec.ValidationError:
+        raise Invalid(_NOT_A_REQUEST) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"the body is not JSON: {json_fault(error)}") from None
 
 
 def _one_line(result: bytes | None) -> bytes:

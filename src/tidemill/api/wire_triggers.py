@@ -9,7 +9,7 @@ from tidemill.model import cron, trigger
 from tidemill.model.cron import ScheduleError
 from tidemill.model.errors import Invalid
 from tidemill.model.job import MASK
-from tidemill.model.trigger import CatchUp, Overlap, ZoneError
+from tidemill.model.trigger import CALLED, CatchUp, Overlap, ZoneError
 from tidemill.store.triggers_shown import TriggerShown
 
 MAX_TRIGGERS: Final = 100
@@ -75,7 +75,22 @@ def triggers_of(bodies: Sequence[TriggerBody]) -> list[dict[str, Json]]:
         if body.configuration is not None:
             kept["configuration"] = configuration
         found.append(kept)
+    _check_apart(found)
     return found
+
+
+def _check_apart(triggers: Sequence[Mapping[str, Json]]) -> None:
+    """No two of one type are called at the same path. Raises Invalid."""
+    taken = dict[tuple[str, str], int]()
+    for number, each in enumerate(triggers):
+        if each["type"] in CALLED:
+            path = (each.get("configuration") or {}).get("path", "/")
+            first = taken.setdefault((each["type"], trigger.normal_path(path)), number)
+            if first != number:
+                raise Invalid(
+                    f"spec.triggers[{number}].configuration.path is {_shown(path)}; spec.triggers[{first}], of the "
+                    "same type, is called there already: choose another one"
+                )
 
 
 def trigger_view(shown: TriggerShown) -> dict[str, Json]:
@@ -163,7 +178,8 @@ def _check_timezone(path: str, value: Json) -> None:
 
 def _check_path(path: str, value: Json) -> None:
     _check_text(path, value, _PATH, "a path that begins with /, like '/invoke'")
-    if value.rstrip("/") == "/executions" or value.startswith("/executions/"):
+    where = trigger.normal_path(value)
+    if where == "/executions" or where.startswith("/executions/"):
         raise Invalid(f"{path} is {_shown(value)}; that path starts executions: choose another one")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey, NodeId
 from tidemill.model.lease import OutcomeKind
@@ -49,7 +49,8 @@ class Execution:
     again, None else, and ``rerun_of`` that one's id, empty when it is kept no more; ``chain`` is the first of them all.
     ``region`` is the one whose nodes run its tasks, empty for any. ``extra`` keeps members of the request that we do
     not act on. ``trigger`` is the id of the trigger that started it, empty for a request, and ``due_at`` when that was
-    due, None when it was fired by hand.
+    due, None when it was fired by hand or called. At ``deadline_at`` it is ended, None for never; ``timed_out`` says
+    that it was.
     """
 
     key: ExecutionKey
@@ -80,6 +81,21 @@ class Execution:
     updated_at: datetime
     trigger: str = ""
     due_at: datetime | None = None
+    deadline_at: datetime | None = None
+    timed_out: bool = False
+
+    @property
+    def cut_short(self) -> "CutShort":
+        """Why those of its tasks that never ran, or were to be tried again, are cancelled once it has ended."""
+        if not self.timed_out or self.deadline_at is None:
+            return CutShort(Reason.CANCELLED, "the execution was cancelled")
+        allowed_s = (self.deadline_at - self.created_at).total_seconds()
+        return CutShort(Reason.TIMEOUT, f"the execution ran out of its {allowed_s:g} s")
+
+
+class CutShort(NamedTuple):
+    reason: Reason
+    said: str
 
 
 # not frozen: that would take three times as long to make, and an answer may show a thousand

@@ -17,6 +17,8 @@ class PrincipalKind(StrEnum):
     USER = "user"
     SERVICE_ACCOUNT = "service_account"
     TASK = "task"
+    PUBLIC = "public"
+    """Nobody that is known: whoever calls a trigger that asks for no credential."""
 
 
 EVERYTHING: Final = "admin"
@@ -55,10 +57,10 @@ class OwnExecution:
 class Principal:
     """A caller with a role in one workspace: what a request acts as.
 
-    ``id`` goes into createdBy and the audit: an account's id, a service account's client id, or EXECUTION/INDEX/NUMBER
-    of a task's attempt. ``scopes`` is what the credential was limited to; None when it may do all that its role may.
-    ``bound``: it reaches this workspace only, whatever others its owner reaches. A task has an ``execution``, the only
-    thing that it may see.
+    ``id`` goes into createdBy and the audit: an account's id, a service account's client id, EXECUTION/INDEX/NUMBER of
+    a task's attempt, or trigger/ID for nobody that is known. ``scopes`` is what the credential was limited to; None
+    when it may do all that its role may. ``bound``: it reaches this workspace only, whatever others its owner reaches.
+    A task has an ``execution``, the only thing that it may see.
     """
 
     id: str

@@ -59,6 +59,8 @@ class ExecutionEvent(StrEnum):
     FAIL = "fail"
     CANCEL = "cancel"
     CANCELLED = "cancelled"
+    TIME_OUT = "time_out"
+    TIMED_OUT = "timed_out"
 
 
 _X = ExecutionState
@@ -71,6 +73,9 @@ EXECUTION_MOVES: Final[Mapping[ExecutionEvent, tuple[frozenset[ExecutionState], 
     ExecutionEvent.FAIL: (frozenset({_X.RUNNING}), _X.FAILED),
     ExecutionEvent.CANCEL: (_OPEN, _X.CANCELLING),
     ExecutionEvent.CANCELLED: (frozenset({_X.CANCELLING}), _X.CANCELLED),
+    # its deadline has come: ended as by a cancel with force, but the caller had asked for more
+    ExecutionEvent.TIME_OUT: (_OPEN, _X.CANCELLING),
+    ExecutionEvent.TIMED_OUT: (frozenset({_X.CANCELLING}), _X.FAILED),
 }
 EXECUTION_FINAL: Final = frozenset({_X.SUCCEEDED, _X.FAILED, _X.CANCELLED})
 EXECUTION_CLAIMABLE: Final = frozenset({_X.PENDING, _X.RUNNING})

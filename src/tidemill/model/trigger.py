@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Final, TypeAlias
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, available_timezones
 
 from tidemill.model import cron
@@ -40,6 +41,19 @@ class TriggerType(StrEnum):
     CRON = "cron"
     HTTP = "http"
     HTTP_ASYNC = "http-async"
+
+
+CALLED: Final = frozenset({TriggerType.HTTP, TriggerType.HTTP_ASYNC})
+"""Those that somebody calls at a path of their job."""
+DEFAULT_WAIT_S: Final = 300
+"""How long the caller of an http trigger waits for results."""
+DEFAULT_DEADLINE_S: Final = 900
+"""How long an execution of an http-async trigger may take in all."""
+
+
+def normal_path(path: str, *, encoded: bool = True) -> str:
+    """How a path is compared: decoded, without a slash at the end; "/" for none."""
+    return (unquote(path) if encoded else path).rstrip("/") or "/"
 
 
 class CatchUp(StrEnum):

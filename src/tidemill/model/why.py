@@ -291,11 +291,12 @@ def _starts(who: str, one: Occupant, facts: Facts) -> Explanation:
 def _cancelling(execution: Execution, facts: Facts, now: datetime) -> Explanation:
     own = _own(execution, facts)
     until = _to_come(_last_end(own, facts), now)
+    doing = "being ended, for its time is over" if execution.timed_out else "being cancelled"
     how = "are being ended by force" if facts.force else "may finish (a cancel by force would end them)"
     by = f", at the latest at {time(until)}" if until is not None else ""
     running = count(execution.stats.running, "task still runs", "tasks still run")
     return Explanation(
-        summary=f"It is being cancelled: {running}; those {how}{by}.",
+        summary=f"It is {doing}: {running}; those {how}{by}.",
         why=Why.CANCELLING,
         used=execution.stats.running,
         holders=own_tasks(execution, own),
@@ -312,7 +313,11 @@ def _ended(execution: Execution, facts: Facts) -> Explanation:
         )
     first = facts.failures[0] if facts.failures else None
     told = f": {'; '.join(failure(one) for one in facts.failures)}" if facts.failures else ""
-    if execution.state is ExecutionState.FAILED:
+    if execution.timed_out:
+        ended = f"{stats.succeeded} succeeded, {stats.cancelled} cancelled, {stats.failed} failed{told}"
+        summary = f"{execution.cut_short.said} and ended at {at}: of {count(stats.total, 'task', 'tasks')} {ended}."
+        summary = summary[0].upper() + summary[1:]
+    elif execution.state is ExecutionState.FAILED:
         summary = f"It failed at {at}: {stats.failed} of {count(stats.total, 'task', 'tasks')} failed{told}."
     else:
         ended = f"{stats.succeeded} succeeded, {stats.cancelled} cancelled, {stats.failed} failed{told}"

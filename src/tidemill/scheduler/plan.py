@@ -43,6 +43,13 @@ class Promote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeOut:
+    """End an execution whose deadline has come."""
+
+    execution: ExecutionKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Tell a node to end these attempts."""
 
@@ -61,11 +68,11 @@ class Overtaken:
     cleared: NodeId | None = None
 
 
-Decision = Promote | Cancel | Overtaken | Claim
+Decision = TimeOut | Promote | Cancel | Overtaken | Claim
 
 
 def plan(snapshot: Snapshot) -> list[Decision]:
-    """Decisions in order: cancels, promotions, who was overtaken, claims.
+    """Decisions in order: what times out, cancels, promotions, who was overtaken, claims.
 
     Safe to act on late: each is checked again when it is done.
     """
@@ -74,14 +81,26 @@ def plan(snapshot: Snapshot) -> list[Decision]:
     making.claim_builds()
     making.claim_tasks()
     overtaken = [Overtaken(waiter=waiter, cleared=node) for waiter, node in making.overtaken.items()]
-    return [*_cancels(snapshot.view.doomed), *_promotions(snapshot), *overtaken, *making.builds, *making.tally.claims()]
+    return [
+        *_time_outs(snapshot),
+        *_cancels(snapshot.view.doomed),
+        *_promotions(snapshot),
+        *overtaken,
+        *making.builds,
+        *making.tally.claims(),
+    ]
 
 
 def next_due(view: View, now: datetime) -> datetime | None:
     """When something that only waits for its time becomes due; None when nothing does."""
     times = [retry.not_before for execution in view.claimable for retry in execution.retries]
     times += [build.not_before for build in view.builds if build.not_before is not None]
+    times += [deadline.at for deadline in view.deadlines]
     return min((time for time in times if time > now), default=None)
+
+
+def _time_outs(snapshot: Snapshot) -> list[Decision]:
+    return [TimeOut(execution=one.execution) for one in snapshot.view.deadlines if one.at <= snapshot.now]
 
 
 def _cancels(doomed: Sequence[LiveAttempt]) -> list[Decision]:

@@ -17,11 +17,11 @@ from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 from tidemill.scheduler.adopt import adopt
 from tidemill.scheduler.launch import Launcher
 from tidemill.scheduler.parts import Parts
-from tidemill.scheduler.plan import Cancel, Decision, Overtaken, Promote, Snapshot, next_due, plan
+from tidemill.scheduler.plan import Cancel, Decision, Overtaken, Promote, Snapshot, TimeOut, next_due, plan
 from tidemill.scheduler.reconcile import reconcile
 from tidemill.scheduler.renew import Renewer
 from tidemill.store import nodes
-from tidemill.store.ledger import Finished
+from tidemill.store.ledger import Finished, time_out_executions
 from tidemill.store.ledger_claim import BuildClaim, Claim, Claimed, claim, promote
 from tidemill.store.ledger_settle import Report, settle, units
 from tidemill.store.snapshot import look
@@ -204,12 +204,22 @@ class Ticker:
             )
         )
         self._remember([one for one in decisions if isinstance(one, Overtaken)], steady, usable=bool(usable))
+        timed_out = self._time_out([one.execution for one in decisions if isinstance(one, TimeOut)], now)
         promoted = self._act(decisions, now)
         for queue in view.queued:
             if promoted.intersection(queue.keys):
                 self._turns.served(("queue", queue.job))
-        # what was promoted may be claimed at once: the next look sees it
-        return now if promoted else next_due(view, now)
+        # the next look sees it: what was promoted may be claimed at once, and what timed out has tasks to be ended
+        return now if promoted or timed_out else next_due(view, now)
+
+    def _time_out(self, keys: Sequence[ExecutionKey], now: datetime) -> bool:
+        if keys:
+            _log_ended(
+                self._parts.database.write(
+                    lambda connection: time_out_executions(connection, keys, now=now), urgent=True, wakes=False
+                )
+            )
+        return bool(keys)
 
     def _remember(self, overtaken: Sequence[Overtaken], steady: float, *, usable: bool) -> None:
         """Since when each was overtaken. A plan without nodes says nothing of it."""
@@ -220,7 +230,7 @@ class Ticker:
     def _act(self, decisions: Sequence[Decision], now: datetime) -> frozenset[ExecutionKey]:
         """Intent first: promotions and claims are committed before the engine is asked for anything."""
         wishes = [one.execution for one in decisions if isinstance(one, Promote)]
-        claims = [one for one in decisions if not isinstance(one, Promote | Cancel | Overtaken)]
+        claims = [one for one in decisions if not isinstance(one, TimeOut | Promote | Cancel | Overtaken)]
         promoted: list[ExecutionKey] = []
         if wishes:
             promoted = self._parts.database.write(

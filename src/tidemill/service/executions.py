@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -25,7 +25,7 @@ from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
-from tidemill.store import attempts, executions, inputs, ledger, reruns, results, shown, tasks
+from tidemill.store import attempts, executions, inputs, ledger, reruns, results, shown, tasks, ticks
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.results import ResultPage
@@ -51,7 +51,8 @@ MAX_NAME: Final = 200
 class ExecutionRequest:
     """What a request asks for. ``tasks`` are JSON values as sent; ``extra`` are members that we do not know.
 
-    Empty ``id``, ``request_id`` and ``idempotency_key`` are no wish. ``trigger`` is the job's that asks, if one does.
+    Empty ``id``, ``request_id`` and ``idempotency_key`` are no wish. ``trigger`` is the job's that asks, if one does;
+    ``deadline_s`` is how long the execution may take in all, None for as long as it likes.
     """
 
     tasks: Sequence[msgspec.Raw] = field(default=ONE_TASK, repr=False)
@@ -62,7 +63,11 @@ class ExecutionRequest:
     idempotency_key: str = ""
     allow_queue: bool = True
     trigger: str = ""
+    deadline_s: int | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    def deadline_at(self, now: datetime) -> datetime | None:
+        return None if self.deadline_s is None else now + timedelta(seconds=self.deadline_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +82,13 @@ class TaskShown:
 def create(parts: Parts, principal: Principal, job: str, request: ExecutionRequest, *, now: datetime) -> Created:
     """Make an execution, or find the one that the same request made before; durable on return.
 
-    One unit of eight statements. Arguments of more than 64 KiB are looked up first, in two statements; of these, what
-    has over 2 MiB compressed goes before it in units of its own. Raises NotFound, NotRunnable, Invalid, TooLarge,
-    OverQuota, Conflict.
+    One unit of eight statements, eleven where a trigger asks. Arguments of more than 64 KiB are looked up first, in two
+    statements; of these, what has over 2 MiB compressed goes before it in units of its own. Raises NotFound,
+    NotRunnable, Invalid, TooLarge, OverQuota, Conflict.
     """
     size_bytes = _checked(request, parts.limits)
     key = ExecutionKey(new_key(_ms(now)))
-    new = _new(parts, principal, job, key, request)
+    new = _new(parts, principal, job, key, request, now)
     if size_bytes > _SMALL_BYTES:
         # what most refused or repeated requests need is read first: their inputs are not compressed in vain
         again = parts.database.read(lambda connection: executions.look_ahead(connection, new))
@@ -96,7 +101,8 @@ def create(parts: Parts, principal: Principal, job: str, request: ExecutionReque
         size_bytes=size_bytes,
     )
     last = _store_inputs(parts, stored, inputs.encode(request.tasks), now)
-    return parts.database.write(lambda connection: executions.create(connection, new, stored, last, now=now))
+    create = ticks.call if request.trigger else executions.create
+    return parts.database.write(lambda connection: create(connection, new, stored, last, now=now))
 
 
 def find(parts: Parts, principal: Principal, job: str | None, execution: str) -> Execution:
@@ -221,7 +227,9 @@ def aliases(execution_id: str, request_id: str, idempotency_key: str) -> tuple[s
     return (f"execution:{execution_id}", f"request:{request_id}", *key)
 
 
-def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, request: ExecutionRequest) -> NewExecution:
+def _new(
+    parts: Parts, principal: Principal, job: str, key: ExecutionKey, request: ExecutionRequest, now: datetime
+) -> NewExecution:
     execution_id = request.id or new_execution_id()
     request_id = request.request_id or str(uuid.uuid4())
     sealed = ""
@@ -241,6 +249,7 @@ def _new(parts: Parts, principal: Principal, job: str, key: ExecutionKey, reques
         allow_queue=request.allow_queue,
         caller=principal.id,
         trigger=request.trigger,
+        deadline_at=request.deadline_at(now),
         regions=parts.regions,
         extra=request.extra,
     )
@@ -256,6 +265,8 @@ def _digest(request: ExecutionRequest, parts: Parts) -> str:
         "memory": request.memory_mb,
         "allowQueue": request.allow_queue,
         "extra": dict(request.extra),
+        # absent where no trigger asks: what was sent before there were any is known by the same digest
+        **({"trigger": request.trigger} if request.trigger else {}),
     }
     found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for first in range(0, len(request.tasks), inputs.CHUNK_TASKS):

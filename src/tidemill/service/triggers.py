@@ -9,6 +9,7 @@ from tidemill.model.ids import ExecutionKey, InputSetKey, new_execution_id, new_
 from tidemill.model.principal import Principal
 from tidemill.model.quoted import quoted
 from tidemill.service import executions
+from tidemill.service.executions import ExecutionRequest
 from tidemill.service.parts import Parts
 from tidemill.store import inputs, ticks, triggers, triggers_shown
 from tidemill.store.executions import Created, NewExecution
@@ -23,14 +24,17 @@ def find_all(parts: Parts, principal: Principal, job: str) -> list[TriggerShown]
     return found
 
 
-def fire(parts: Parts, principal: Principal, job: str, trigger: str, *, idempotency_key: str, now: datetime) -> Created:
+def fire(
+    parts: Parts, principal: Principal, job: str, trigger: str, request: ExecutionRequest, *, now: datetime
+) -> Created:
     """Start an execution with a trigger's arguments, now, or find the one that the same request made before.
 
-    Whether the trigger is enabled, of a type that fires by itself, or has an execution that runs does not matter; the
-    job must take executions. One unit of about twelve statements; another one before it for a trigger whose inputs are
-    not stored yet. Raises NotFound, NotRunnable, Invalid, Conflict.
+    Of ``request`` its key and its deadline count. Whether the trigger is enabled, of a type that fires by itself, or
+    has an execution that runs does not matter; the job must take executions. One unit of about twelve statements;
+    another one before it for a trigger whose inputs are not stored yet. Raises NotFound, NotRunnable, Invalid,
+    Conflict.
     """
-    executions.check_names("", "", idempotency_key)
+    executions.check_names("", "", request.idempotency_key)
     ms = int(now.timestamp() * 1000)
     execution_id = new_execution_id()
     new = NewExecution(
@@ -39,11 +43,12 @@ def fire(parts: Parts, principal: Principal, job: str, trigger: str, *, idempote
         workspace=principal.workspace,
         job=job,
         request_id=execution_id,
-        aliases=executions.aliases(execution_id, execution_id, idempotency_key),
+        aliases=executions.aliases(execution_id, execution_id, request.idempotency_key),
         digest=hashlib.sha256(f"fire/{trigger}".encode()).hexdigest(),
         caller=principal.id,
         regions=parts.regions,
         trigger=trigger,
+        deadline_at=request.deadline_at(now),
     )
     work = partial(ticks.fire_by_hand, new=new, now=now)
     made = parts.database.write(work)

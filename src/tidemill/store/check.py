@@ -26,8 +26,11 @@ ALWAYS: Final[Mapping[str, str]] = {
     "I2: an execution's end says what its tasks' ends say": """
         SELECT key, state, total, succeeded, failed, cancelled FROM execution
          WHERE (state = 'succeeded' AND succeeded <> total)
-            OR (state = 'failed' AND (succeeded = total OR succeeded + failed + cancelled <> total))
+            OR (state = 'failed' AND NOT timed_out AND (succeeded = total OR succeeded + failed + cancelled <> total))
             OR (state = 'running' AND succeeded + failed + cancelled = total)""",
+    "I2: what timed out had a deadline, is ended by force and has failed in the end": """
+        SELECT key, state, force, deadline_at FROM execution
+         WHERE timed_out = 1 AND (deadline_at IS NULL OR force = 0 OR state NOT IN ('cancelling', 'failed'))""",
     "I3: at most one attempt of a task succeeded, and it is the last": """
         SELECT a.owner, a.idx, a.number FROM attempt a
           JOIN task t ON t.execution = a.owner AND t.idx = a.idx

@@ -71,6 +71,8 @@ _COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     _EXECUTION.updated_at,
     _EXECUTION.trigger_id,
     _EXECUTION.due_at,
+    _EXECUTION.deadline_at,
+    _EXECUTION.timed_out,
     schema.job.c.name.label("job_name"),
     schema.job.c.key.label("job_key"),
 )
@@ -126,7 +128,7 @@ _NEW_COLUMNS: Final = (
     *("key", "id", "workspace", "job", "revision", "image_digest", "state", "input_set", "request_id"),
     *("request_digest", "env_names", "env_sealed", "extra", "parallelism", "memory_mb", "memory_override_mb"),
     *("region", "timeout_s", "max_retries", "retry_policy", "origin", "chain", "trigger_id", "due_at", "total"),
-    *("created_at", "served_at", "updated_at"),
+    *("deadline_at", "created_at", "served_at", "updated_at"),
 )
 _INSERT: Final = Prepared(insert(schema.execution), _NEW_COLUMNS)
 _INSERT_ALIAS: Final = Prepared(insert(schema.execution_alias), ("job", "alias", "execution"))
@@ -140,7 +142,8 @@ class NewExecution:
     """A request for an execution. ``aliases`` are the names under which the same request may come again.
 
     ``env_sealed`` is one envelope of all its variables, empty for none. ``digest`` is that of the request's content,
-    ``caller`` the principal's id. ``regions`` are the server's. ``trigger`` and ``due_at`` as in ``Execution``.
+    ``caller`` the principal's id. ``regions`` are the server's. ``trigger``, ``due_at`` and ``deadline_at`` as in
+    ``Execution``.
     """
 
     key: ExecutionKey
@@ -159,6 +162,7 @@ class NewExecution:
     extra: Mapping[str, object] = field(default_factory=dict)
     trigger: str = ""
     due_at: datetime | None = None
+    deadline_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,6 +414,7 @@ def new_values(
         "chain": new.key,
         "trigger_id": new.trigger,
         "due_at": new.due_at,
+        "deadline_at": new.deadline_at,
         "total": stored.total,
         "created_at": now,
         "served_at": now,
@@ -483,4 +488,6 @@ def _execution(row: AnyRow) -> Execution:
         updated_at=row.updated_at,
         trigger=row.trigger_id,
         due_at=row.due_at,
+        deadline_at=row.deadline_at,
+        timed_out=bool(row.timed_out),
     )

@@ -101,7 +101,7 @@ class TaskMove:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionMove:
-    """One event of one execution. ``force`` is only for CANCEL: running tasks are ended too."""
+    """One event of one execution. ``force`` is only for CANCEL: running tasks are ended too, as by TIME_OUT always."""
 
     event: ExecutionEvent
     key: int
@@ -155,6 +155,7 @@ _MOVE_EXECUTION: Final = (
     .values(
         state=bindparam("target"),
         force=_EXECUTION.force.bitwise_or(bindparam("new_force")),
+        timed_out=_EXECUTION.timed_out.bitwise_or(bindparam("new_timed_out")),
         served_at=func.coalesce(bindparam("new_served_at", type_=schema.Instant()), _EXECUTION.served_at),
         started_at=func.coalesce(_EXECUTION.started_at, bindparam("new_started_at", type_=schema.Instant())),
         completed_at=bindparam("new_completed_at"),
@@ -297,6 +298,7 @@ def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> lis
             _EXECUTION.failed,
             _EXECUTION.cancelled,
             _EXECUTION.retried,
+            _EXECUTION.timed_out,
         )
         .where(_EXECUTION.key.in_(keys))
         .with_for_update()
@@ -333,13 +335,32 @@ def cancel_execution(connection: Connection, key: ExecutionKey, *, force: bool, 
             connection, [ExecutionMove(event=ExecutionEvent.CANCEL, key=key, seen=state, force=force)], now=now
         )
     elif force and not found.force:
-        connection.execute(
-            update(schema.execution)
-            .where(_EXECUTION.key == key, _EXECUTION.state == ExecutionState.CANCELLING.value)
-            .values(force=1, updated_at=now)
-        )
+        _sharpen(connection, [key], now)
     ended = finish(connection, [key], now=now)
-    return ExecutionState.CANCELLED if ended else ExecutionState.CANCELLING
+    return ended[0].state if ended else ExecutionState.CANCELLING
+
+
+def time_out_executions(connection: Connection, keys: Sequence[ExecutionKey], *, now: datetime) -> list[Finished]:
+    """End those of ``keys`` whose deadline has come; which ones had nothing running, and so have ended.
+
+    As a cancel with force does, but such an execution has failed in the end. One that is being cancelled already stays
+    so: it is ended by force from now on. Idempotent. Three statements, and those of ``finish``.
+    """
+    rows = connection.execute(
+        select(_EXECUTION.key, _EXECUTION.state)
+        .where(
+            _EXECUTION.key.in_(keys),
+            _EXECUTION.deadline_at <= now,
+            _EXECUTION.completed_at.is_(None),
+            _EXECUTION.force == 0,
+        )
+        .with_for_update()
+    ).all()
+    open_ = [row for row in rows if row.state != ExecutionState.CANCELLING]
+    moves = [ExecutionMove(event=ExecutionEvent.TIME_OUT, key=row.key, seen=ExecutionState(row.state)) for row in open_]
+    move_executions(connection, moves, now=now)
+    _sharpen(connection, [row.key for row in rows if row.state == ExecutionState.CANCELLING], now)
+    return finish(connection, [row.key for row in rows], now=now) if rows else []
 
 
 def drop_build(connection: Connection, build: BuildKey, *, now: datetime) -> bool:
@@ -364,9 +385,20 @@ def drop_build(connection: Connection, build: BuildKey, *, now: datetime) -> boo
     return move_build(connection, move, now=now)
 
 
+def _sharpen(connection: Connection, keys: Sequence[int], now: datetime) -> None:
+    """What is being cancelled is ended by force from now on. One statement."""
+    if keys:
+        connection.execute(
+            update(schema.execution)
+            .where(_EXECUTION.key.in_(keys), _EXECUTION.state == ExecutionState.CANCELLING.value)
+            .values(force=1, updated_at=now)
+        )
+
+
 def _end(row: AnyRow) -> ExecutionEvent | None:
     if row.state == ExecutionState.CANCELLING:
-        return ExecutionEvent.CANCELLED if row.running == 0 else None
+        end = ExecutionEvent.TIMED_OUT if row.timed_out else ExecutionEvent.CANCELLED
+        return end if row.running == 0 else None
     if row.state != ExecutionState.RUNNING or row.succeeded + row.failed + row.cancelled < row.total:
         return None
     return ExecutionEvent.SUCCEED if row.succeeded == row.total else ExecutionEvent.FAIL
@@ -390,6 +422,7 @@ def _told(row: AnyRow, state: ExecutionState) -> Ended:
         trigger=row.trigger_id,
         state=state,
         stats=stats,
+        timed_out=bool(row.timed_out),
     )
 
 
@@ -429,7 +462,8 @@ def _execution_row(move: ExecutionMove, now: datetime) -> dict[str, object]:
         "the_key": move.key,
         "seen": move.seen.value,
         "target": target.value,
-        "new_force": int(move.force),
+        "new_force": int(move.force or move.event is ExecutionEvent.TIME_OUT),
+        "new_timed_out": int(move.event is ExecutionEvent.TIME_OUT),
         # a promoted execution starts to wait for capacity now
         "new_served_at": now if move.event is ExecutionEvent.PROMOTE else None,
         "new_started_at": now if move.event is ExecutionEvent.START else None,

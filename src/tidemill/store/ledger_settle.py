@@ -99,7 +99,7 @@ _FIND: Final = (
 
 _FACTS: Final = (
     select(_TASK.execution, _TASK.idx, _TASK.charged, _TASK.lost_in_row, _EXECUTION.state)
-    .add_columns(_EXECUTION.max_retries, _EXECUTION.retry_policy)
+    .add_columns(_EXECUTION.max_retries, _EXECUTION.retry_policy, _EXECUTION.timed_out)
     .select_from(PAIRS)
     .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
     .join(schema.execution, _EXECUTION.key == _TASK.execution)
@@ -276,13 +276,17 @@ def _verdict(outcome: Outcome, row: AnyRow, draw: _Draw) -> _Verdict:
         return _Verdict(
             event=TaskEvent.CANCEL,
             charged=row.charged,
-            reason=Reason.CANCELLED,
-            message=outcome.message or "the execution was cancelled",
+            reason=Reason.TIMEOUT if row.timed_out else Reason.CANCELLED,
+            message="ended with its execution, whose time was over" if row.timed_out else _cancelled(outcome),
         )
     if outcome.kind is OutcomeKind.WITHDRAWN:
         return _Verdict(event=TaskEvent.WITHDRAW, charged=row.charged, lost_in_row=row.lost_in_row, not_before=draw.now)
     # an attempt that was killed though nobody wished it is the platform's fault as well
     return _lost(outcome, row, draw.now)
+
+
+def _cancelled(outcome: Outcome) -> str:
+    return outcome.message or "the execution was cancelled"
 
 
 def _failed(outcome: Outcome, row: AnyRow, draw: _Draw, *, cancelling: bool) -> _Verdict:

@@ -33,7 +33,7 @@ _PENDING: Final = _OUTBOX.due_at.is_not(None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """An execution that a trigger started and that ends in this unit."""
+    """An execution that a trigger started and that ends in this unit. ``timed_out``: at its deadline."""
 
     key: int
     id: str
@@ -42,6 +42,7 @@ class Ended:
     trigger: str
     state: ExecutionState
     stats: Stats
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,8 @@ def add(connection: Connection, ended: Sequence[Ended], *, now: datetime) -> Non
     told = [each for each in ended if (each.job, each.trigger) in receivers]
     if not told:
         return
-    late = _timed_out(connection, [each.key for each in told if each.state is ExecutionState.FAILED])
+    failed = [each.key for each in told if each.state is ExecutionState.FAILED and not each.timed_out]
+    late = _timed_out(connection, failed) | {each.key for each in told if each.timed_out}
     connection.execute(
         insert(schema.outbox),
         [

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, case, select
 
 from tidemill.model.errors import Conflict, Invalid, NotFound
-from tidemill.model.execution import Execution, Reason
+from tidemill.model.execution import Execution
 from tidemill.model.ids import ExecutionKey, InputSetKey
 from tidemill.model.job import MIN_MEMORY_MB
 from tidemill.model.region import biggest_in
@@ -99,7 +99,7 @@ def selected_rows(
     if selection.exit_codes:
         wanted.append(_TASK.exit_code.in_(selection.exit_codes))
     if selection.reasons:
-        reason = case((pending, Reason.CANCELLED.value), else_=_TASK.reason)
+        reason = case((pending, origin.cut_short.reason.value), else_=_TASK.reason)
         wanted.append(reason.in_([one.value for one in selection.reasons]))
     rows = connection.scalars(select(_TASK.idx).where(*wanted).order_by(_TASK.idx))
     return list(chosen([(index, 1) for index in rows], selection))
@@ -116,7 +116,7 @@ def selected_rowless(
     if (
         selection.exit_codes
         or (states and TaskState.CANCELLED not in states)
-        or (reasons and Reason.CANCELLED not in reasons)
+        or (reasons and origin.cut_short.reason not in reasons)
     ):
         return []
     first = max(low, origin.next_index)

@@ -232,7 +232,9 @@ execution = Table(
     Column("chain", BigInteger, nullable=False),  # the first execution that this one descends from, or itself
     Column("trigger_id", String(64), nullable=False, server_default=""),  # what started it; empty: a request
     Column("due_at", Instant),  # when that was due; null: fired by hand
-    Column("force", Integer, nullable=False, server_default="0"),  # 1: a cancel that ends running tasks
+    Column("force", Integer, nullable=False, server_default="0"),  # 1: running tasks are ended as well
+    Column("deadline_at", Instant),  # it is ended then; null: never
+    Column("timed_out", Integer, nullable=False, server_default="0"),  # 1: it was
     # counters, changed in the transaction that changes the rows they count (invariant I6)
     Column("total", Integer, nullable=False),
     Column("next_index", Integer, nullable=False, server_default="0"),  # tasks from here on have no row
@@ -259,6 +261,12 @@ execution = Table(
         "trigger_id",
         sqlite_where=text("trigger_id <> '' AND completed_at IS NULL"),
         postgresql_where=text("trigger_id <> '' AND completed_at IS NULL"),
+    ),
+    Index(
+        "execution_deadline",
+        "deadline_at",
+        sqlite_where=text("deadline_at IS NOT NULL AND completed_at IS NULL"),
+        postgresql_where=text("deadline_at IS NOT NULL AND completed_at IS NULL"),
     ),
     Index(
         "execution_live",

@@ -18,6 +18,7 @@ from tidemill.store.ledger_claim import live_executions
 from tidemill.store.schema import AnyRow
 
 PROMOTED_AT_ONCE: Final = 100
+TIMED_OUT_AT_ONCE: Final = 100
 
 _EXECUTION: Final = schema.execution.c
 _ATTEMPT: Final = schema.attempt.c
@@ -83,11 +84,20 @@ class PendingBuild:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """An execution that is to be ended at ``at`` unless it has ended by itself."""
+
+    execution: ExecutionKey
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One consistent look. ``task_caps`` has the workspaces with a limit, ``promotable`` those with room and a queue.
 
-    ``doomed`` are live attempts whose node has not been told yet to end them.
+    ``doomed`` are live attempts whose node has not been told yet to end them. ``deadlines`` are the soonest of
+    executions that have one, soonest first.
     """
 
     live: tuple[LiveAttempt, ...]
@@ -97,6 +107,7 @@ class View:
     promotable: Mapping[str, int]
     task_caps: Mapping[str, int]
     doomed: tuple[LiveAttempt, ...]
+    deadlines: tuple[Deadline, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +196,13 @@ _FORCED: Final = select(_EXECUTION.key).where(
     _EXECUTION.force == 1,
 )
 
+_DEADLINES: Final = (
+    select(_EXECUTION.key, _EXECUTION.deadline_at)
+    .where(_EXECUTION.deadline_at.is_not(None), _EXECUTION.completed_at.is_(None), _EXECUTION.force == 0)
+    .order_by(_EXECUTION.deadline_at)
+    .limit(TIMED_OUT_AT_ONCE)
+)
+
 _TASK_CAPS: Final = select(_WORKSPACE.name, _WORKSPACE.max_concurrent_tasks).where(
     _WORKSPACE.max_concurrent_tasks.is_not(None)
 )
@@ -193,8 +211,9 @@ _TASK_CAPS: Final = select(_WORKSPACE.name, _WORKSPACE.max_concurrent_tasks).whe
 def look(connection: Connection, *, window: int) -> View:
     """What may be decided now, with room for at most ``window`` more attempts.
 
-    Seven statements, one more for each execution that has tasks waiting for a retry, and one or two for each workspace
-    with a queue and room; by attempt_live, execution_live, task_waiting, build_open and execution_queued.
+    Eight statements, one more for each execution that has tasks waiting for a retry, and one or two for each workspace
+    with a queue and room; by attempt_live, execution_live, task_waiting, build_open, execution_queued and
+    execution_deadline.
     """
     live = live_attempts(connection)
     caps = connection.execute(_TASK_CAPS).all()
@@ -207,6 +226,7 @@ def look(connection: Connection, *, window: int) -> View:
         promotable=promotable,
         task_caps={row.name: row.max_concurrent_tasks for row in caps},
         doomed=_doomed(connection, live),
+        deadlines=tuple(Deadline(ExecutionKey(row.key), row.deadline_at) for row in connection.execute(_DEADLINES)),
     )
 
 

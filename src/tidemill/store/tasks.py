@@ -113,9 +113,9 @@ def _task(execution: Execution, waiting_as: TaskState, row: AnyRow) -> Task:
     state = _STATES[word]
     reason = _REASONS[why] if why else None
     if state is TaskState.PENDING and waiting_as is TaskState.CANCELLED:
-        reason = Reason.CANCELLED
+        reason, said = execution.cut_short
         state, ended_at = waiting_as, execution.completed_at
-        message = f"the execution was cancelled before this task was tried again, after: {message}"
+        message = f"{said} before this task was tried again, after: {message}"
     elif state is TaskState.PENDING and attempt > 0:
         reason = Reason.RETRYING
     return Task(
@@ -136,12 +136,13 @@ def _task(execution: Execution, waiting_as: TaskState, row: AnyRow) -> Task:
 
 def _rowless(execution: Execution, index: int, state: TaskState) -> Task:
     cancelled = state is TaskState.CANCELLED
+    reason, said = execution.cut_short
     return Task(
         index=index,
         state=state,
         attempts=0,
-        reason=Reason.CANCELLED if cancelled else None,
-        message="the execution was cancelled before this task began" if cancelled else "",
+        reason=reason if cancelled else None,
+        message=f"{said} before this task began" if cancelled else "",
         exit_code=None,
         signal=None,
         has_result=False,

@@ -15,7 +15,7 @@ from tidemill.model.states import ExecutionState
 from tidemill.model.trigger import Outcome, Overlap, Skipped
 from tidemill.store import canaries, executions, schema, triggers
 from tidemill.store.executions import Created, NewExecution
-from tidemill.store.inputs import NewInputs
+from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.ledger_claim import live_executions
 from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
@@ -141,6 +141,21 @@ def fire_by_hand(connection: Connection, new: NewExecution, *, now: datetime) ->
     created = executions.create(connection, new, stored, (), now=now)
     if created.id == new.id:
         _record_by_hand(connection, row.job, new, now)
+    return created
+
+
+def call(
+    connection: Connection, new: NewExecution, stored: NewInputs, chunks: Sequence[Chunk], *, now: datetime
+) -> Created:
+    """Make the execution of ``new.trigger`` that somebody calls with arguments of their own; and its tick.
+
+    As ``executions.create``; three statements more.
+    """
+    created = executions.create(connection, new, stored, chunks, now=now)
+    if created.id == new.id:
+        job = connection.scalar(select(_EXECUTION.job).where(_EXECUTION.key == new.key))
+        assert job is not None
+        _record_by_hand(connection, job, new, now)
     return created
 
 

@@ -30,6 +30,7 @@ from tidemill.model.cron import ScheduleError
 from tidemill.model.ids import InputSetKey, JobKey
 from tidemill.model.states import JobState
 from tidemill.model.trigger import (
+    CALLED,
     DEFAULT_TIMEZONE,
     CatchUp,
     Outcome,
@@ -39,6 +40,7 @@ from tidemill.model.trigger import (
     Skipped,
     TriggerType,
     ZoneError,
+    normal_path,
 )
 from tidemill.store import inputs, schema
 from tidemill.store.inputs import Chunk, NewInputs
@@ -46,6 +48,8 @@ from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 ONE_TASK: Final = "[{}]"
+PUBLIC: Final = "public"
+"""The ``authenticationType`` that asks for no credential."""
 # what one unit makes of due triggers: some hundred rows, a few ms
 TICKS_AT_ONCE: Final = 500
 
@@ -313,6 +317,7 @@ def _merged(row: AnyRow | None, values: Mapping[str, object], now: datetime) -> 
 def _values(job: int, kept: Mapping[str, Any]) -> dict[str, object]:
     """A trigger of a spec as its row has it."""
     configuration: Mapping[str, Any] = kept.get("configuration") or {}
+    called = kept["type"] in CALLED
     return {
         "job": job,
         "id": kept["id"],
@@ -322,6 +327,9 @@ def _values(job: int, kept: Mapping[str, Any]) -> dict[str, object]:
         "timezone": configuration.get("timezone", DEFAULT_TIMEZONE),
         "catch_up": configuration.get("catchUp", CatchUp.LAST.value),
         "overlap": configuration.get("overlap", Overlap.ALLOW.value),
+        "path": normal_path(configuration.get("path", "/")) if called else "",
+        "public": int(called and configuration.get("authenticationType") == PUBLIC),
+        "timeout_s": configuration.get("timeout") if called else None,
         "tasks_digest": hashlib.sha256(_tasks(kept).encode()).hexdigest(),
     }
 

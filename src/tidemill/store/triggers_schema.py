@@ -19,6 +19,10 @@ job_trigger = Table(
     Column("timezone", String(64), nullable=False),
     Column("catch_up", String(8), nullable=False),
     Column("overlap", String(8), nullable=False),
+    # where an http or http-async trigger is called, without a credential or with one; empty, 0 and null else
+    Column("path", String(200), nullable=False, server_default=""),
+    Column("public", Integer, nullable=False, server_default="0"),
+    Column("timeout_s", Integer),
     Column("tasks_digest", String(64), nullable=False),  # of what configuration.tasks says
     Column("input_set", BigInteger),  # what its executions share; made soon after the trigger
     Column("planned_at", Instant),  # its due times count from then on; null: not planned yet

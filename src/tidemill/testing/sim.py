@@ -24,7 +24,7 @@ from tidemill.model.retry import RetryPolicy
 from tidemill.model.states import BuildState, ExecutionState, JobState, TaskState
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.parts import Parts
-from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, plan
+from tidemill.scheduler.plan import Cancel, Overtaken, Promote, Snapshot, TimeOut, plan
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.retain import Retention
 from tidemill.scheduler.tick import Ticker
@@ -72,7 +72,10 @@ class Clock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A job and the executions wanted of it. ``memory_mb`` is a task's, an empty ``region`` is any node's."""
+    """A job and the executions wanted of it. ``memory_mb`` is a task's, an empty ``region`` is any node's.
+
+    ``deadline_s`` is how long an execution may take in all, None for as long as it likes.
+    """
 
     workspace: str = WORKSPACE
     job: str = "etl"
@@ -83,6 +86,7 @@ class Given:
     memory_mb: int = 100
     timeout_s: int = 900
     region: str = ""
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +184,7 @@ class Sim:
             digest="0" * 64,
             memory_mb=given.memory_mb,
             regions=Regions(names=(given.region,), default=given.region) if given.region else Regions(),
+            deadline_at=None if given.deadline_s is None else self.clock.now + timedelta(seconds=given.deadline_s),
         )
         stored = NewInputs(key=inputs_key, workspace=given.workspace, total=given.tasks, size_bytes=0)
         chunks = list(inputs.encode(b'{"index":%d}' % index for index in range(given.tasks)))
@@ -276,7 +281,7 @@ class Sim:
         """What a scheduler that looks now would claim; nothing is done."""
         view = self.database.read(lambda connection: look(connection, window=1_000))
         snapshot = Snapshot(now=self.clock.now, nodes=self.infos, view=view)
-        return [one for one in plan(snapshot) if not isinstance(one, Promote | Cancel | Overtaken)]
+        return [one for one in plan(snapshot) if not isinstance(one, TimeOut | Promote | Cancel | Overtaken)]
 
     def claim(self, claims: Sequence[Claim]) -> list[Claimed]:
         """What comes of claims that were planned before; nothing is launched."""

@@ -167,6 +167,15 @@ _EXECUTION: Final = {
         {"executionId": TEXT, "id": TEXT, "jobId": TEXT, "workspaceId": TEXT},
         {"tasks": {**listed({"type": "object"}), "description": "Never answered: some clients fail on it."}},
     ),
+    "CallAnswer": record(
+        {
+            "executionId": TEXT,
+            "status": _words(*(state.value for state in ExecutionState)),
+            "results": {**listed({"type": "object"}), "description": "As the lines of the execution's results"},
+        }
+    ),
+    "CallAccepted": record({"executionId": TEXT}),
+    "AsyncCallAnswer": record({"success": {"const": True}, "executionId": TEXT}),
     "JobExecution": record(
         {
             "metadata": record(
@@ -177,6 +186,7 @@ _EXECUTION: Final = {
                     "rerunOf": TEXT,
                     "trigger": TEXT,
                     "dueAt": TIME,
+                    "deadlineAt": TIME,
                     "reruns": listed(TEXT),
                     **dict.fromkeys(("cluster", "deletedAt", "expiredAt"), _NEVER),
                 },

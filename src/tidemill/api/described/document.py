@@ -45,6 +45,21 @@ _NEW: Final = Operation(
     headers=["Idempotency-Key"],
     errors=[404, 409, 413, 429],
 )
+_CALL: Final = Operation(
+    summary="Call a trigger of type http, or with async=true one of type http-async",
+    answer={"oneOf": [ref("CallAnswer"), ref("AsyncCallAnswer")]},
+    accepted=ref("CallAccepted"),
+    sent={
+        "description": "An execution request where it has tasks, else the arguments of one task",
+        "oneOf": [
+            {"allOf": [ref("ExecutionBody"), {"required": ["tasks"]}]},
+            {"type": "object", "not": {"required": ["tasks"]}},
+        ],
+    },
+    query={"async": FLAG, "strict": FLAG},
+    headers=["Idempotency-Key"],
+    errors=[404, 409, 413, 429],
+)
 _EXPLAIN: Final = Operation(
     summary="Why an execution or one of its tasks waits, or how it ended",
     answer=ref("Explanation"),
@@ -100,6 +115,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("POST", "/v0/jobs/{name}/executions"): _NEW,
     ("POST", "/{workspace_in_path}/jobs/{name}/executions"): _NEW,
+    ("POST", "/{workspace_in_path}/jobs/{name}"): _CALL,
+    ("POST", "/{workspace_in_path}/jobs/{name}/{path}"): _CALL,
     ("GET", "/v0/jobs/{name}/executions"): Operation(
         summary="List executions of a job",
         answer=either_shape(_EXECUTION),
@@ -255,6 +272,9 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
         "parameters": names + queries + headers + common,
         "responses": {"200": _success(method, path, operation)} | {str(status): _error(status) for status in errors},
     }
+    if operation.accepted is not None:
+        content = {"application/json": {"schema": operation.accepted}}
+        described["responses"]["202"] = {"description": "It goes on", "content": content}
     # any one of them: a key of whose owner may do it, or a token that holds the scope besides
     keys: list[dict[str, list[str]]] = [{"Bearer": []}, {"BlaxelBearer": []}]
     described["security"] = [] if operation.public else [*keys, {"OAuth2": [SCOPES[method, path]]}]
@@ -265,6 +285,8 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
             "required": operation.body not in {ExecutionBody, RerunBody},
             "content": {each: {"schema": body_of(operation.body, new=method == "POST")} for each in media},
         }
+    elif operation.sent is not None:
+        described["requestBody"] = {"required": False, "content": {"application/json": {"schema": operation.sent}}}
     elif method == "PUT":
         binary = {"type": "string", "format": "binary"}
         described["requestBody"] = {"required": True, "content": {"application/zip": {"schema": binary}}}
@@ -277,7 +299,7 @@ def _noun(path: str) -> str:
         return "executions"
     if "/callback" in path:
         return "callbacks"
-    words = path.removeprefix("/v0/").split("/")
+    words = path.removeprefix("/v0/").removeprefix("/{workspace_in_path}/").split("/")
     if words[0] in {"oauth", "login", "/login", "/device", ""} or ".well-known" in words:
         return "tokens"
     if words[0] == "profile":

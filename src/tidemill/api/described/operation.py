@@ -11,6 +11,7 @@ from tidemill.api.wire import Body
 class Operation:
     """What one method of one path takes and gives.
 
+    ``sent`` is the schema of a body that no model checks, ``accepted`` the answer with the status 202, if there is one.
     ``query``: its parameters, ``required`` those of them that must be there; ``headers``: those of its own. ``forms``:
     the body may be a form as well.
     """
@@ -25,3 +26,5 @@ class Operation:
     media: str = "application/json"
     forms: bool = False
     public: bool = False
+    sent: Schema | None = None
+    accepted: Schema | None = None

@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -26,6 +26,8 @@ from tidemill.testing.simulator.world import World
 _RESTING: Final = {JobState.DEPLOYED, JobState.FAILED, JobState.DEACTIVATED, JobState.TERMINATED}
 _FAIR_MARGIN: Final = 10
 _OPEN: Final = {ExecutionState.QUEUED, ExecutionState.PENDING, ExecutionState.RUNNING}
+# from a deadline to the look that sees it
+_PATIENCE: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +122,7 @@ class Audit:
             if row.state in EXECUTION_FINAL:
                 counts = (row.succeeded, row.failed, row.cancelled, row.total, row.retried)
                 ends["execution", row.key] = (row.state, counts, row.completed_at)
-            if row.state in {ExecutionState.CANCELLING, ExecutionState.CANCELLED}:
+            if row.timed_out or row.state in {ExecutionState.CANCELLING, ExecutionState.CANCELLED}:
                 ends["starts", row.key] = tries[row.key]
         for row in rows.tasks:
             if row.state in TASK_FINAL:
@@ -200,6 +202,8 @@ class Audit:
         for row in rows.executions.values():
             if row.state == ExecutionState.CANCELLING and row.force:
                 yield f"I1: execution {row.key} is still being cancelled by force"
+            if row.state in _OPEN and row.deadline_at is not None and row.deadline_at < self._wall() - _PATIENCE:
+                yield f"I1: execution {row.key} was to end at {row.deadline_at}"
         if self._ended_before is None:
             self._ended_before = set(rows.names()) - live
         for attempt, row in rows.names().items():
@@ -316,7 +320,7 @@ def _verdicts(rows: Rows) -> Iterator[str]:
     for task in rows.tasks:
         execution = rows.executions[task.execution]
         own = task.reason in {reason.value for reason in CHARGED.values()}
-        cancelled = execution.state in {ExecutionState.CANCELLING, ExecutionState.CANCELLED}
+        cancelled = execution.timed_out or execution.state in {ExecutionState.CANCELLING, ExecutionState.CANCELLED}
         name = f"task {task.execution}/{task.idx}"
         if task.state == TaskState.FAILED and own and not cancelled and task.charged != 1 + execution.max_retries:
             yield f"I4: {name} failed after {task.charged} charged attempts of {1 + execution.max_retries}"

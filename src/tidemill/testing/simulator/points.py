@@ -36,6 +36,7 @@ UNITS: Final = frozenset(
         "job_writes.put",
         "job_writes.remove",
         "ledger.cancel_execution",
+        "ledger.time_out_executions",
         "ledger_claim.claim",
         "ledger_claim.promote",
         "ledger_settle.settle",

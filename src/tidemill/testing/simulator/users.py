@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -47,6 +47,7 @@ class Request:
     id: str
     tasks: int
     apart: bool
+    deadline_s: float | None = None
     origin: str = ""
     selection: Selection = FAILED
     answers: set[str] = field(default_factory=set)
@@ -176,6 +177,7 @@ class Users:
             env_names=("PASSWORD",) if secret else (),
             env_sealed=sealed,
             allow_queue=request.number % 7 != 0,
+            deadline_at=None if request.deadline_s is None else self._wall() + timedelta(seconds=request.deadline_s),
         )
 
     def _ask(self, request: Request) -> None:
@@ -193,6 +195,8 @@ class Users:
             id=f"chosen-{number}" if dice.random() < 0.5 else "",
             tasks=dice.choice([1, 1, 2, 3, 5, 9]),
             apart=dice.random() < 0.2,
+            # every fifth: no dice, which would deal all that comes after anew
+            deadline_s=(2.0, 20.0, 200.0)[number % 3] if number % 5 == 0 else None,
         )
         self._ask(request)
         return self.send(server, request)
