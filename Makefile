@@ -10,7 +10,7 @@ help: ## explain the commands
 
 setup: $(READY) ## .venv with the project, its launcher and all that the tests need
 
-$(READY): pyproject.toml uv.lock scripts/setup.sh src/tidemill/node/launcher/launcher.c
+$(READY): pyproject.toml uv.lock scripts/setup.sh $(wildcard src/tidemill/node/launcher/*.[ch])
 	sh scripts/setup.sh
 	@touch $(READY)
 

@@ -23,7 +23,7 @@ class LauncherHook(BuildHookInterface[Any]):
 
         self.folder = tempfile.TemporaryDirectory()
         target = Path(self.folder.name) / "tidemill-launcher"
-        problem = build.build(source / "tidemill/node/launcher/launcher.c", target)
+        problem = build.build(source / "tidemill/node/launcher", target)
         if problem:
             self.app.display_warning(f"the wheel has no launcher: {problem}")
             return

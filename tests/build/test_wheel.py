@@ -24,4 +24,4 @@ def test_the_wheel_brings_the_launcher_along_and_it_runs_after_an_install(tmp_pa
     subprocess.run([*words, str(wheel)], check=True, timeout=100)
     launcher = target / "tidemill" / "node" / "launcher" / "tidemill-launcher"
     said = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True, timeout=10).stdout
-    assert said == "tidemill-launcher 1\n"
+    assert said == "tidemill-launcher 2\n"

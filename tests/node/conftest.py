@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.node.launching import Launch
 from tests.node.rig import Rig
 from tidemill.engine.local import LocalEngine
 
@@ -21,3 +22,10 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 @pytest.fixture
 def engine(rig: Rig) -> LocalEngine:
     return rig.engine()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    launch = Launch(tmp_path)
+    yield launch
+    launch.close()

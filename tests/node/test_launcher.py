@@ -3,18 +3,16 @@
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.node.launching import Launch
 from tests.node.rig import alive, until
-from tidemill.node.launcher import LAUNCHER, SOURCE
+from tidemill.node.launcher import SOURCES
 from tidemill.node.launcher.build import build, compilers
 
 # leaves the session, ignores what can be ignored, has no parent left, and says who it is
@@ -27,59 +25,6 @@ def reads(link: Path) -> str:
         return str(link.readlink())
     except OSError:
         return ""
-
-
-@dataclass
-class Launched:
-    control: socket.socket
-    process: subprocess.Popen[bytes]
-    said: bytes = b""
-
-    def line(self) -> str:
-        self.control.settimeout(20)
-        while b"\n" not in self.said:
-            data = self.control.recv(4096)
-            assert data, "the launcher has gone without a word"
-            self.said += data
-        line, _, self.said = self.said.partition(b"\n")
-        return line.decode()
-
-    def ended(self) -> list[str]:
-        """The words of the line that says how the command ended, up to the number."""
-        assert self.line().startswith("started ")
-        return self.line().split()[:3]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
-    if not LAUNCHER.exists():
-        assert build(SOURCE, LAUNCHER) == ""
-
-
-class Launch:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.all: list[Launched] = []
-
-    def __call__(self, *command: str, data: str = "-", nofile: str = "-", uid: str = "-") -> Launched:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [LAUNCHER, str(theirs.fileno()), self.folder, data, nofile, "-", uid, uid, *command],
-                pass_fds=[theirs.fileno()],
-            )
-        launched = Launched(ours, process)
-        self.all.append(launched)
-        return launched
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    launch = Launch(tmp_path)
-    yield launch
-    for launched in launch.all:
-        launched.control.close()
-        launched.process.wait(20)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +104,7 @@ def test_limits_privileges_and_descriptors_are_as_asked(launch: Launch, tmp_path
     script = (
         "ulimit -d; ulimit -n; ulimit -c; ls /proc/self/fd | wc -l; grep NoNewPrivs /proc/self/status; ps -o sid= $$"
     )
-    launched = launch("sh", "-c", f"({script}) > said; echo $$ >> said", data=str(64 << 20), nofile="512")
+    launched = launch("sh", "-c", f"({script}) > said; echo $$ >> said", options=[f"--data={64 << 20}", "--nofile=512"])
     assert launched.ended() == ["ended", "exit", "0"]
     data, files, core, descriptors, privileges, session, pid = (tmp_path / "said").read_text().split("\n")[:7]
     assert (data, files, core) == (str(64 << 10), "512", "0")
@@ -169,7 +114,7 @@ def test_limits_privileges_and_descriptors_are_as_asked(launch: Launch, tmp_path
 
 
 def test_the_hard_limit_of_files_stays(launch: Launch, tmp_path: Path) -> None:
-    launch("sh", "-c", "ulimit -H -n > said", nofile="512").ended()
+    launch("sh", "-c", "ulimit -H -n > said", options=["--nofile=512"]).ended()
     assert int((tmp_path / "said").read_text()) == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
@@ -178,7 +123,7 @@ def test_root_can_start_a_command_as_somebody_else(launch: Launch, tmp_path: Pat
     tmp_path.chmod(0o777)
     for parent in tmp_path.parents[:3]:
         parent.chmod(parent.stat().st_mode | 0o011)
-    launched = launch("sh", "-c", "id -u; id -u > said; id -G >> said", uid="54321")
+    launched = launch("sh", "-c", "id -u; id -u > said; id -G >> said", options=["--uid=54321"])
     assert launched.ended() == ["ended", "exit", "0"]
     assert (tmp_path / "said").read_text().split() == ["54321", "54321"]
 
@@ -195,6 +140,6 @@ def test_cpu_time_and_memory_of_the_whole_tree_are_told(launch: Launch) -> None:
 def test_every_compiler_of_this_machine_builds_it_without_a_warning(tmp_path: Path) -> None:
     first = next(compilers(), None)
     assert first is not None
-    assert build(SOURCE, tmp_path / "launcher") == ""
+    assert build(SOURCES, tmp_path / "launcher") == ""
     done = subprocess.run([tmp_path / "launcher", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == "tidemill-launcher 1\n"
+    assert done.stdout == "tidemill-launcher 2\n"

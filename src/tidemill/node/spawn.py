@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from tidemill.node.isolation.confinement import UNCONFINED, Confinement
 
 NOFILE_SOFT: Final = 65536
 CONTROL_FD: Final = 3
@@ -25,7 +27,10 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What to start. ``directory`` is its working directory, ``memory_bytes`` its limit of data (None: no limit)."""
+    """What to start. ``directory`` is its working directory, ``memory_bytes`` its limit of data (None: no limit).
+
+    Without the launcher ``confinement`` is not kept: who starts it knows from the spawner whether there is one.
+    """
 
     words: Sequence[str]
     directory: Path
@@ -33,6 +38,15 @@ class Command:
     memory_bytes: int | None
     stdout: int
     stderr: int
+    confinement: Confinement = UNCONFINED
+
+    def options(self) -> Iterator[str]:
+        """For the launcher's command line."""
+        yield f"--directory={self.directory}"
+        yield f"--nofile={NOFILE_SOFT}"
+        if self.memory_bytes is not None:
+            yield f"--data={self.memory_bytes}"
+        yield from self.confinement.options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +113,7 @@ class LaunchedProcess:
         """
         self._on_close = on_close
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        memory = "-" if command.memory_bytes is None else str(command.memory_bytes)
-        arguments = [
-            *("tidemill-launcher", str(CONTROL_FD), str(command.directory)),
-            *(memory, str(NOFILE_SOFT), "-", "-", "-"),
-            *command.words,
-        ]
+        arguments = ["tidemill-launcher", str(CONTROL_FD), *command.options(), "--", *command.words]
         try:
             self.pid = os.posix_spawn(
                 launcher,

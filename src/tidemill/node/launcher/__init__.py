@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 LAUNCHER: Final = Path(__file__).with_name("tidemill-launcher")
-SOURCE: Final = Path(__file__).with_name("launcher.c")
+SOURCES: Final = Path(__file__).parent
 
 
 def launcher_path() -> Path | None:

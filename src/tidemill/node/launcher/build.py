@@ -1,7 +1,7 @@
 """Builds the launcher beside its source: ``python -m tidemill.node.launcher.build [--force]``.
 
 Uses ``cc`` where there is one, else the C compiler inside ``ziglang`` from PyPI. Does nothing when the launcher is
-newer than its source.
+newer than its sources.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tidemill.node.launcher import LAUNCHER, SOURCE
+from tidemill.node.launcher import LAUNCHER, SOURCES
 
 FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
@@ -28,13 +28,14 @@ def compilers() -> Iterator[tuple[str, ...]]:
         yield (sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS, "-static")
 
 
-def build(source: Path, target: Path) -> str:
-    """Compile ``source`` to ``target``, under a temporary name first. Returns "", else why it could not."""
+def build(folder: Path, target: Path) -> str:
+    """Compile all of ``folder`` to ``target``, under a temporary name first. Returns "", else why it could not."""
+    sources = sorted(str(path) for path in folder.glob("*.c"))
     partial = target.with_name(f"{target.name}.partial")
     said = "there is no C compiler: install cc (gcc or clang), or ziglang from PyPI\n"
     for compiler in compilers():
         done = subprocess.run(
-            [*compiler, "-o", str(partial), str(source)],
+            [*compiler, "-o", str(partial), *sources],
             capture_output=True,
             text=True,
             check=False,
@@ -49,9 +50,10 @@ def build(source: Path, target: Path) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Build unless there is nothing to do. Exit code 0, or 1 with the compiler's words on stderr."""
-    if "--force" not in arguments and LAUNCHER.exists() and LAUNCHER.stat().st_mtime >= SOURCE.stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in SOURCES.glob("*.[ch]"))
+    if "--force" not in arguments and LAUNCHER.exists() and LAUNCHER.stat().st_mtime >= newest:
         return 0
-    problem = build(SOURCE, LAUNCHER)
+    problem = build(SOURCES, LAUNCHER)
     sys.stderr.write(problem)
     return 1 if problem else 0
 

@@ -1,11 +1,23 @@
 /*
- * Starts the command of one attempt, owns every process that comes of it, and says how it ended.
+ * Starts the command of one attempt, confines it, owns every process that comes of it, and says how it ended.
  *
- *   tidemill-launcher CONTROL_FD DIRECTORY DATA NOFILE FSIZE UID GID COMMAND [ARGUMENT...]
+ *   tidemill-launcher CONTROL_FD [--OPTION[=VALUE]...] -- COMMAND [ARGUMENT...]
+ *   tidemill-launcher --probe [UID]
  *   tidemill-launcher --version
  *
- * DATA and FSIZE are limits in bytes, NOFILE is the soft limit of open files; UID and GID are who the command runs as (only
- * root may change them). "-" leaves a thing as it is. The environment is the command's own.
+ * Options, in the order in which they take effect, all of them on the command alone:
+ *   --data=BYTES --fsize=BYTES --nproc=N   hard limits: of memory for data, of a file's size, of processes of its user
+ *   --nofile=N         the soft limit of open files; the hard one stays
+ *   --show=PATH        any user shall reach PATH: a directory above it that only some may pass through is replaced, for the
+ *                      command alone, by one that holds only the way to PATH
+ *   --files            it may open only what is named: --read=PATH (and run), --write=PATH, with everything below (Landlock);
+ *                      a PATH to read that does not exist is left out
+ *   --uid=N            it runs as user and group N, in no other group
+ *   --powerless        it has no capabilities and gets none, root or not
+ *   --calls            the system calls in calls.c fail (seccomp)
+ *   --directory=PATH   where it begins
+ * Always: a session of its own, no core dumps, no_new_privs, default signals, no descriptors but the first three.
+ * The environment is the command's own. Whatever is asked for and cannot be done: the command does not start.
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
  *   started PID STARTTIME              the command runs (STARTTIME as in /proc/PID/stat)
@@ -16,16 +28,18 @@
  *
  * As a subreaper it inherits every orphan below it, so a daemon that has left its session is still found. All signals are
  * blocked here: only SIGKILL ends the launcher early, and then the command gets SIGKILL from the kernel.
+ *
+ * --probe prints what works on this machine, a line each (probe.c).
  */
 #define _GNU_SOURCE
+#include "confine.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +52,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FIRST_COMMAND_ARGUMENT = 8, STOP_ROUNDS = 100, KILL_ROUND_MS = 10 };
+enum { STOP_ROUNDS = 100, KILL_ROUND_MS = 10 };
 
 struct process {
     pid_t pid;
@@ -254,12 +268,76 @@ static void kill_tree(void)
     } while (reap());
 }
 
+/* ---- what is asked for */
+
+/* The value of an option "--NAME=VALUE" whose "--NAME=" is `name`; NULL for another one. */
+static const char *value_of(const char *word, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(word, name, length) == 0 ? word + length : NULL;
+}
+
+static bool take_path(struct wish *wish, enum path_use use, const char *name)
+{
+    if (wish->path_count == PATHS_MAX || name[0] != '/')
+        return false;
+    wish->paths[wish->path_count++] = (struct path){.name = name, .use = use};
+    return true;
+}
+
+static bool take_option(struct wish *wish, const char *word)
+{
+    const struct {
+        const char *name;
+        const char **where;
+    } values[] = {
+        {"--directory=", &wish->directory}, {"--data=", &wish->data},   {"--nofile=", &wish->nofile},
+        {"--fsize=", &wish->fsize},         {"--nproc=", &wish->nproc}, {"--uid=", &wish->uid},
+    };
+    const struct {
+        const char *name;
+        enum path_use use;
+    } paths[] = {{"--read=", PATH_READ}, {"--write=", PATH_WRITE}, {"--show=", PATH_SHOW}};
+    const struct {
+        const char *name;
+        bool *where;
+    } flags[] = {{"--powerless", &wish->powerless}, {"--files", &wish->files}, {"--calls", &wish->calls}};
+    const char *value;
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        if ((value = value_of(word, values[i].name)) != NULL) {
+            *values[i].where = value;
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        if ((value = value_of(word, paths[i].name)) != NULL)
+            return take_path(wish, paths[i].use, value);
+    }
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (strcmp(word, flags[i].name) == 0)
+            return *flags[i].where = true;
+    }
+    return false;
+}
+
+static bool take_wish(struct wish *wish, char **words)
+{
+    for (; *words != NULL && strcmp(*words, "--") != 0; words++) {
+        if (!take_option(wish, *words)) {
+            fprintf(stderr, "tidemill-launcher: no such option, or a path that is not absolute: %s\n", *words);
+            return false;
+        }
+    }
+    wish->command = words + 1;
+    return *words != NULL && words[1] != NULL;
+}
+
 /* ---- starting */
 
 static bool limit(int resource, const char *text, bool hard)
 {
     struct rlimit now;
-    if (text[0] == '-')
+    if (text == NULL)
         return true;
     if (getrlimit(resource, &now) != 0)
         return false;
@@ -270,25 +348,18 @@ static bool limit(int resource, const char *text, bool hard)
     return setrlimit(resource, &now) == 0;
 }
 
-static bool become(const char *uid, const char *gid)
+static bool set_limits(const struct wish *wish)
 {
-    if (gid[0] != '-') {
-        gid_t group = (gid_t)strtoul(gid, NULL, 10);
-        if (setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0)
-            return false;
-    }
-    if (uid[0] != '-') {
-        uid_t user = (uid_t)strtoul(uid, NULL, 10);
-        if (setresuid(user, user, user) != 0)
-            return false;
-    }
-    return true;
+    return limit(RLIMIT_DATA, wish->data, true) && limit(RLIMIT_NOFILE, wish->nofile, false) &&
+           limit(RLIMIT_FSIZE, wish->fsize, true) && limit(RLIMIT_NPROC, wish->nproc, true) &&
+           limit(RLIMIT_CORE, "0", true);
 }
 
 /* Runs between vfork and exec: returns, with the step that failed, only when it could not exec. */
-static const char *enter(char **argv)
+static const char *enter(const struct wish *wish)
 {
     sigset_t none;
+    int ruleset = -1;
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
@@ -296,29 +367,41 @@ static const char *enter(char **argv)
     umask(022);
     if (setsid() < 0)
         return "session";
-    if (!limit(RLIMIT_DATA, argv[3], true) || !limit(RLIMIT_NOFILE, argv[4], false) ||
-        !limit(RLIMIT_FSIZE, argv[5], true) || !limit(RLIMIT_CORE, "0", true))
+    if (!set_limits(wish))
         return "limits";
-    if (!become(argv[6], argv[7]))
+    if (!show_paths(wish))
+        return "view";
+    /* while we may still open all that is named */
+    if (wish->files && (ruleset = make_ruleset(wish)) < 0)
+        return "files";
+    if (wish->powerless && geteuid() == 0 && !drop_bounding_set())
+        return "capabilities";
+    if (wish->uid != NULL && !become(wish->uid))
         return "identity";
+    if (wish->powerless && !drop_capabilities())
+        return "capabilities";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return "privileges";
     /* after the change of identity, which clears it */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
         return "privileges";
-    if (chdir(argv[2]) != 0)
+    if (wish->files && !restrict_files(ruleset))
+        return "files";
+    if (wish->directory != NULL && chdir(wish->directory) != 0)
         return "directory";
+    if (wish->calls && !restrict_calls())
+        return "calls";
     sigprocmask(SIG_SETMASK, &none, NULL);
-    execvp(argv[FIRST_COMMAND_ARGUMENT], argv + FIRST_COMMAND_ARGUMENT);
+    execvp(wish->command[0], wish->command);
     return "exec";
 }
 
-static pid_t start(char **argv, volatile struct failure *failure)
+static pid_t start(const struct wish *wish, volatile struct failure *failure)
 {
     /* the parent waits until the child has left its memory: what `failure` says then is final */
     pid_t pid = vfork();
     if (pid == 0) {
-        failure->step = enter(argv);
+        failure->step = enter(wish);
         failure->error = errno;
         _exit(127);
     }
@@ -375,18 +458,25 @@ static void keep_from_command(void)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static int usage(void)
+{
+    fputs("usage: tidemill-launcher CONTROL_FD [--OPTION[=VALUE]...] -- COMMAND [ARGUMENT...]\n", stderr);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     sigset_t all;
     struct failure failure = {0};
+    struct wish wish = {0};
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("tidemill-launcher 1");
+        puts("tidemill-launcher 2");
         return 0;
     }
-    if (argc <= FIRST_COMMAND_ARGUMENT) {
-        fputs("usage: tidemill-launcher CONTROL_FD DIRECTORY DATA NOFILE FSIZE UID GID COMMAND [ARGUMENT...]\n", stderr);
-        return 2;
-    }
+    if (argc >= 2 && argc <= 3 && strcmp(argv[1], "--probe") == 0)
+        return probe(argv[2]);
+    if (argc < 4 || !take_wish(&wish, argv + 2))
+        return usage();
     control = atoi(argv[1]);
     keep_from_command();
     sigfillset(&all);
@@ -396,13 +486,14 @@ int main(int argc, char **argv)
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (child_signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    /* our environment is the command's, with its secrets: no other task of this user shall read it here */
+    if (child_signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
         failure = (struct failure){.step = "launcher", .error = errno};
         say_failed(&failure);
         return 1;
     }
     null_to(STDIN_FILENO, O_RDONLY);
-    command_pid = start(argv, &failure);
+    command_pid = start(&wish, &failure);
     /* the pipes' only writers are the command and what it starts */
     null_to(STDOUT_FILENO, O_WRONLY);
     null_to(STDERR_FILENO, O_WRONLY);

@@ -1,0 +1,54 @@
+"""What one command is confined to, in the words of the launcher (launcher.c says what each option does)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """All that a command may open: ``read`` to read and to run, ``write`` for everything; each with all below it.
+
+    Paths are absolute. What there is to ``read`` may be missing, what there is to ``write`` may not.
+    """
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What is None, False or empty is not asked for. What is asked for and cannot be done: the command does not start.
+
+    ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
+    that user. ``show`` are paths that ``uid`` shall reach whatever the modes of the directories above them.
+    """
+
+    uid: int | None = None
+    processes: int | None = None
+    show: tuple[Path, ...] = ()
+    files: Files | None = None
+    powerless: bool = False
+    calls: bool = False
+
+    def options(self) -> Iterator[str]:
+        """For the launcher's command line; empty when nothing is asked for."""
+        if self.uid is not None:
+            yield f"--uid={self.uid}"
+        if self.processes is not None:
+            yield f"--nproc={self.processes}"
+        for path in self.show:
+            yield f"--show={path}"
+        if self.files is not None:
+            yield "--files"
+            for path in self.files.read:
+                yield f"--read={path}"
+            for path in self.files.write:
+                yield f"--write={path}"
+        if self.powerless:
+            yield "--powerless"
+        if self.calls:
+            yield "--calls"
+
+
+UNCONFINED = Confinement()
