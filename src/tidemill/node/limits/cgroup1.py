@@ -1,0 +1,130 @@
+"""cgroup v1: a hierarchy for each controller, or for two that are mounted together."""
+
+import errno
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from signal import SIGKILL
+from typing import Final
+
+from tidemill.node.limits.files import CgroupFiles, processes
+from tidemill.node.limits.groups import QUOTA_PERIOD_US, Control, GroupLimits, Kill, Usage
+
+_SHARES_A_CORE: Final = 1024
+_SHARES_MIN: Final = 2
+_SHARES_MAX: Final = 1 << 18
+_NS: Final = 1_000_000_000
+
+
+class Version1:
+    """The groups of this node in one v1 hierarchy."""
+
+    def __init__(self, files: CgroupFiles, folder: str, controllers: Collection[str], cores: int) -> None:
+        """``controllers`` are those of the hierarchy; ``cores`` are the machine's.
+
+        Makes ``folder``. Raises OSError.
+        """
+        self.folder = folder
+        self.controls = frozenset(control for control in Control if control in controllers)
+        self.surest_kill = Kill.FORKLESS if Control.PIDS in self.controls else Kill.LISTED
+        self._files = files
+        self._counts_cpu = "cpuacct" in controllers
+        with suppress(FileExistsError):
+            files.make(folder)
+        if Control.CPU in self.controls:
+            # the processes beside this folder compete with it one by one
+            files.write(f"{folder}/cpu.shares", str(min(_SHARES_MAX, _SHARES_A_CORE * cores)))
+
+    def make(self, name: str, limits: GroupLimits) -> str:
+        folder = f"{self.folder}/{name}"
+        self._files.make(folder)
+        try:
+            self._limit(folder, limits)
+        except BaseException:
+            self._files.remove(folder)
+            raise
+        return f"{folder}/cgroup.procs"
+
+    def _limit(self, folder: str, limits: GroupLimits) -> None:
+        write = self._files.write
+        if Control.MEMORY in self.controls:
+            write(f"{folder}/memory.limit_in_bytes", str(limits.memory_bytes))
+            # memory and swap together; the kernel wants it after the other, and has it only where swap is accounted
+            with suppress(FileNotFoundError):
+                write(f"{folder}/memory.memsw.limit_in_bytes", str(limits.memory_bytes))
+        if Control.PIDS in self.controls:
+            write(f"{folder}/pids.max", str(limits.pids))
+        if Control.CPU in self.controls:
+            shares = min(_SHARES_MAX, max(_SHARES_MIN, round(_SHARES_A_CORE * limits.cores)))
+            write(f"{folder}/cpu.shares", str(shares))
+            if limits.cpu_quota:
+                write(f"{folder}/cpu.cfs_period_us", str(QUOTA_PERIOD_US))
+                write(f"{folder}/cpu.cfs_quota_us", str(limits.quota_us))
+
+    def usage(self, name: str) -> Usage:
+        folder = f"{self.folder}/{name}"
+        files = self._files
+        oom_kills, peak_bytes, refused, cpu_s = 0, None, 0, None
+        if Control.MEMORY in self.controls:
+            oom_kills = files.number(f"{folder}/memory.oom_control", "oom_kill") or 0
+            peak_bytes = int(files.read(f"{folder}/memory.max_usage_in_bytes"))
+        if Control.PIDS in self.controls:
+            refused = files.number(f"{folder}/pids.events", "max") or 0
+        if self._counts_cpu:
+            cpu_s = int(files.read(f"{folder}/cpuacct.usage")) / _NS
+        return Usage(oom_kills=oom_kills, peak_bytes=peak_bytes, pids_refused=refused, cpu_s=cpu_s)
+
+    def oom_event(self, name: str) -> int | None:
+        """v1 kills one process of the group and leaves the others."""
+        folder = f"{self.folder}/{name}"
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{folder}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._files.write(f"{folder}/cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except BaseException:
+            os.close(event)
+            raise
+        return event
+
+    def kill(self, name: str) -> None:
+        folder = f"{self.folder}/{name}"
+        if Control.PIDS in self.controls:
+            # what cannot fork is killed by one pass, without the freezer: a hierarchy less to join for every attempt
+            with suppress(OSError):
+                self._files.write(f"{folder}/pids.max", "0")
+        kill_listed(self._files, folder)
+
+    def remove(self, name: str) -> bool:
+        return remove_tree(self._files, f"{self.folder}/{name}")
+
+    def left(self) -> list[str]:
+        return [os.path.basename(path) for path in self._files.children(self.folder)]  # noqa: PTH119
+
+
+def kill_listed(files: CgroupFiles, folder: str) -> None:
+    """One SIGKILL to each process in a group and the groups in it."""
+    for child in files.children(folder):
+        kill_listed(files, child)
+    for pid in processes(files, folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, SIGKILL)
+
+
+def remove_tree(files: CgroupFiles, folder: str) -> bool:
+    """Whether a group and the groups in it are gone: False while a process is in one. Raises OSError."""
+    try:
+        files.remove(folder)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+    else:
+        return True
+    # for some milliseconds after its last process is gone a group is busy with nothing in it
+    children = files.children(folder)
+    left = [child for child in children if not remove_tree(files, child)]
+    return bool(children) and not left and remove_tree(files, folder)

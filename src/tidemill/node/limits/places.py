@@ -1,0 +1,84 @@
+"""Which cgroups this process is in, and where their folders are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tidemill.node.limits.cgroup2 import LEAF
+
+# the folder of a node in a cgroup: this, and what tells its data directory from others
+PREFIX: Final = "tidemill-"
+
+_VERSION_1: Final = "cgroup"
+_VERSION_2: Final = "cgroup2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The group of this process in one hierarchy. ``controllers`` is empty for v2, where the group's own files say."""
+
+    version: int
+    controllers: frozenset[str]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mount:
+    """``root`` is the group that is seen at ``point``."""
+
+    kind: str
+    root: str
+    point: str
+    options: frozenset[str]
+
+
+def own_places(process: Path = Path("/proc/self")) -> list[Place]:
+    """The groups of ``process`` in all hierarchies that it can see, v2 first; empty where there are none.
+
+    A process that a node of ours has moved to its leaf counts as being in the group that it was moved from.
+    """
+    try:
+        mounts = [*_mounts((process / "mountinfo").read_text())]
+        lines = (process / "cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found: list[Place] = []
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        controllers = frozenset(filter(None, names.split(",")))
+        folder = _folder(mounts, controllers, path)
+        # a hierarchy with a name controls nothing, such as that of systemd
+        if folder is not None and not any(name.startswith("name=") for name in controllers):
+            found.append(Place(version=1 if controllers else 2, controllers=controllers, folder=folder))
+    return sorted(found, key=lambda place: -place.version)
+
+
+def _folder(mounts: list[_Mount], controllers: frozenset[str], path: str) -> str | None:
+    kind = _VERSION_1 if controllers else _VERSION_2
+    for mount in mounts:
+        if mount.kind != kind or not controllers <= mount.options:
+            continue
+        root = mount.root.rstrip("/")
+        # in a container the mount may begin at its own group, while the path begins at the machine's
+        if path == root or path.startswith(f"{root}/"):
+            return mount.point + before_leaf(path.removeprefix(root)).rstrip("/")
+    return None
+
+
+def before_leaf(path: str) -> str:
+    """The group that a node was in before it moved to the leaf ``path``; any other ``path`` as it is."""
+    parts = path.split("/")
+    if len(parts) > 2 and parts[-1] == LEAF and parts[-2].startswith(PREFIX):
+        return "/".join(parts[:-2])
+    return path
+
+
+def _mounts(text: str) -> Iterator[_Mount]:
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind in {_VERSION_1, _VERSION_2}:
+            fields = before.split(" ")
+            point = fields[4].encode().decode("unicode_escape")
+            yield _Mount(kind=kind, root=fields[3], point=point, options=frozenset(options.split(",")))

@@ -1,0 +1,341 @@
+"""Groups of this machine's own kernel: what they limit, count and kill. Skipped, saying why, where there are none."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from tests.node.rig import PATIENCE_S, alive, until
+from tidemill.node.limits.files import CgroupFiles
+from tidemill.node.limits.groups import Control, Group, GroupLimits, Hierarchy, Kill
+from tidemill.node.limits.keeper import Keeper, Kept
+from tidemill.node.limits.leftovers import clear
+from tidemill.node.limits.places import PREFIX, own_places
+from tidemill.node.limits.probe import Groups, open_groups, prove
+from tidemill.node.loop import Loop
+
+MB = 1 << 20
+FILES = CgroupFiles()
+NAME = f"{PREFIX}test-{os.getpid()}"
+LIMITS = GroupLimits(memory_bytes=64 * MB, pids=30)
+JOIN = 'for f in {files}; do echo 0 > "$f" || exit 99; done; '
+# forks without end, but into 500 processes at most, so that a limit that does not hold harms nobody
+BOMB = (
+    "bomb() { if [ $1 -gt 0 ]; then bomb $(($1 - 1)) & bomb $(($1 - 1)) & wait; else churn; fi; }; "
+    "churn() { i=0; while [ $i -lt 5000 ]; do (:) & i=$((i + 1)); done; }; "
+    "echo $$; while :; do bomb 8; done"
+)
+# ends with the memory of its parent shell untouched
+HOG = f"{sys.executable} -c \"x = b'x' * (300 << 20)\""
+
+
+@pytest.fixture(scope="module")
+def groups() -> Iterator[Groups]:
+    groups = open_groups(FILES, own_places(), NAME, (os.getpid(),))
+    try:
+        yield groups
+    finally:
+        clear(FILES, groups.folders, 10.0)
+        groups.close(FILES)
+
+
+def need(groups: Groups, *controls: Control) -> None:
+    """Skip where the probe has found that this machine does not have what a test is about."""
+    for control in controls:
+        if control in groups.facts.missing:
+            why = groups.facts.missing[control]
+            pytest.skip(f"no limit of {control} here: {why.reason}; to have it: {why.remedy}")
+
+
+@dataclass
+class Trees:
+    """Processes that are in groups of their own, and those groups."""
+
+    groups: Groups
+    made: list[Group] = field(default_factory=list)
+    children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def group(self, limits: GroupLimits = LIMITS) -> Group:
+        group = self.groups.make(f"a{len(self.made)}", limits)
+        assert group is not None
+        self.made.append(group)
+        return group
+
+    def start(self, group: Group, script: str) -> "subprocess.Popen[bytes]":
+        join = JOIN.format(files=" ".join(group.join))
+        child = subprocess.Popen(["sh", "-c", join + script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.children.append(child)
+        return child
+
+
+@pytest.fixture
+def trees(groups: Groups) -> Iterator[Trees]:
+    need(groups, Control.MEMORY, Control.PIDS)
+    trees = Trees(groups)
+    yield trees
+    for group in trees.made:
+        group.kill()
+    for child in trees.children:
+        child.wait(10)
+        assert child.stdout is not None
+        child.stdout.close()
+    for group in trees.made:
+        until(group.remove)
+    assert groups.left() == []
+
+
+def said(child: "subprocess.Popen[bytes]") -> bytes:
+    assert child.stdout is not None
+    return child.stdout.readline()
+
+
+def test_the_probe_finds_each_control_or_says_why_not(groups: Groups) -> None:
+    print(groups.facts)
+    assert set(groups.facts.active) | set(groups.facts.missing) == set(Control)
+    assert not set(groups.facts.active) & set(groups.facts.missing)
+    for why in groups.facts.missing.values():
+        assert why.reason
+        assert why.remedy
+    assert groups.left() == [], "the probe leaves nothing"
+
+
+def test_who_uses_more_than_its_limit_is_killed_and_counted_with_its_peak(trees: Trees) -> None:
+    group = trees.group()
+    assert trees.start(group, f"exec {HOG}").wait(30) == -SIGKILL
+    usage = group.usage()
+    assert usage.oom_kills > 0
+    assert usage.peak_bytes is not None
+    assert 60 * MB < usage.peak_bytes <= 64 * MB
+
+
+def test_a_process_that_is_killed_otherwise_is_not_counted_as_out_of_memory(trees: Trees) -> None:
+    group = trees.group()
+    assert trees.start(group, "kill -9 $$").wait(30) == -SIGKILL
+    assert group.usage().oom_kills == 0
+    assert trees.start(group, "exit 137").wait(30) == 137
+    assert group.usage().oom_kills == 0
+
+
+def test_pages_of_files_are_taken_back_instead(trees: Trees, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(200 * MB)
+    group = trees.group()
+    assert trees.start(group, f"cat {big} > /dev/null").wait(60) == 0
+    assert group.usage().oom_kills == 0
+
+
+def test_a_fork_bomb_is_stopped_at_its_limit_and_killed_whole(trees: Trees) -> None:
+    group = trees.group(GroupLimits(memory_bytes=256 * MB, pids=20))
+    child = trees.start(group, BOMB)
+    assert int(said(child)) == child.pid
+    until(lambda: group.usage().pids_refused > 0)
+    procs = Path(group.join[0])
+    assert 0 < len(procs.read_text().split()) <= 20
+
+    def dead() -> bool:
+        group.kill()
+        return not procs.read_text()
+
+    until(dead)
+    child.wait(10)
+    until(group.remove)
+    trees.made.remove(group)
+
+
+@pytest.mark.parametrize("way", ["exec setsid", "trap '' TERM HUP; setsid"])
+def test_what_has_left_its_session_is_killed_with_its_group(trees: Trees, way: str) -> None:
+    group = trees.group()
+    child = trees.start(group, f"{way} sh -c 'trap \"\" TERM; (sleep 600 & echo $!) & wait; sleep 600'")
+    pid = int(said(child))
+    assert alive(pid)
+    group.kill()
+    until(lambda: not alive(pid))
+    child.wait(10)
+
+
+def test_stopped_processes_are_killed_too(trees: Trees) -> None:
+    group = trees.group()
+    child = trees.start(group, "echo $$; kill -STOP $$; echo never")
+    pid = int(said(child))
+    until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    group.kill()
+    assert child.wait(10) == -SIGKILL
+
+
+def test_cpu_time_is_that_of_the_whole_tree(trees: Trees) -> None:
+    group = trees.group()
+    busy = f'{sys.executable} -c "import time\nwhile time.process_time() < 0.3: pass"'
+    assert trees.start(group, f"{busy} & {busy} & wait").wait(60) == 0
+    cpu_s = group.usage().cpu_s
+    if cpu_s is None:
+        pytest.skip("CPU time of groups is counted by cgroup v2 or by a mount of cpu,cpuacct; this machine has neither")
+    assert 0.5 < cpu_s < 30
+
+
+def test_two_hundred_groups_leave_nothing_behind(trees: Trees) -> None:
+    made = [trees.group() for _ in range(200)]
+    children = [trees.start(group, "sleep 600 & echo ready; wait") for group in made[::10]]
+    assert [said(child) for child in children] == [b"ready\n"] * 20
+    for group in made:
+        group.kill()
+    for child in children:
+        assert child.wait(10) == -SIGKILL
+    for group in made:
+        until(group.remove)
+    assert trees.groups.left() == []
+    trees.made.clear()
+
+
+def test_a_group_with_a_process_stays_until_that_is_dead(trees: Trees) -> None:
+    group = trees.group()
+    child = trees.start(group, "echo ready; sleep 600")
+    said(child)
+    assert not group.remove()
+    assert child.poll() is None
+    group.kill()
+    child.wait(10)
+    until(group.remove)
+    trees.made.remove(group)
+
+
+def test_groups_that_are_not_removed_are_cleared_with_what_is_in_them(trees: Trees) -> None:
+    children = [trees.start(trees.group(), "sleep 600 & echo ready; wait") for _ in range(3)]
+    for child in children:
+        said(child)
+    assert clear(FILES, trees.groups.folders, 10.0) == []
+    assert trees.groups.left() == []
+    assert [child.wait(10) for child in children] == [-SIGKILL] * 3
+
+
+def test_a_hierarchy_that_cannot_kill_at_once_refuses_forks_first(trees: Trees) -> None:
+    found = [each for each in trees.groups._hierarchies if each.surest_kill is Kill.FORKLESS]
+    if not found:
+        pytest.skip("the processes of this machine are counted by cgroup v2, which kills at once")
+    group = Group("forkless", GroupLimits(memory_bytes=256 * MB, pids=60), found[:1])
+    child = trees.start(group, BOMB)
+    said(child)
+    until(lambda: group.usage().pids_refused > 0)
+
+    def gone() -> bool:
+        group.kill()
+        return group.remove()
+
+    until(gone)
+    child.wait(10)
+
+
+class Deaf:
+    """A hierarchy in which nothing is ever killed."""
+
+    def __init__(self, real: Hierarchy) -> None:
+        self._real = real
+        self.folder, self.controls, self.surest_kill = real.folder, real.controls, real.surest_kill
+        self.make, self.usage, self.oom_event, self.remove = real.make, real.usage, real.oom_event, real.remove
+        self.left = real.left
+
+    def kill(self, name: str) -> None:
+        pass
+
+
+def test_the_probe_refuses_a_hierarchy_that_does_not_kill(trees: Trees) -> None:
+    with pytest.raises(OSError, match="was not killed with its group"):
+        prove(FILES, Deaf(trees.groups._hierarchies[0]), 0.2)
+
+
+@dataclass
+class Keeping:
+    """A kept group with the loop that keeps it, as in a node."""
+
+    loop: Loop
+    kept: Kept
+    told: list[str] = field(default_factory=list)
+
+    def out_of_memory(self) -> None:
+        self.told.append("out of memory")
+        self.kept.kill()
+
+    def run(self) -> None:
+        """The loop, until something stops it."""
+        late = self.loop.call_later(PATIENCE_S, self.late)
+        self.loop.run()
+        late.cancel()
+        assert "late" not in self.told, "what was waited for did not happen"
+
+    def late(self) -> None:
+        self.told.append("late")
+        self.loop.stop()
+
+
+@pytest.fixture
+def one(trees: Trees) -> Iterator[Keeping]:
+    loop = Loop()
+    kept = Keeper(loop, trees.groups, pids=30, cpu_quota=False).make("kept", 64 * MB)
+    assert kept is not None
+    yield Keeping(loop, kept)
+    kept.kill()
+    loop.close()
+
+
+def run_until_removed(one: Keeping, groups: Groups) -> None:
+    """Close the group, and run the loop until it is gone."""
+    one.kept.close()
+
+    def look() -> None:
+        one.loop.stop() if groups.left() == [] else one.loop.call_later(0.001, look)
+
+    one.loop.call_later(0, look)
+    one.run()
+
+
+def start(one: Keeping, trees: Trees, script: str) -> "subprocess.Popen[bytes]":
+    return trees.start(one.kept._group, script)
+
+
+def test_a_tree_that_lost_a_process_to_its_limit_is_ended_whole(one: Keeping, trees: Trees) -> None:
+    one.kept.when_out_of_memory(one.out_of_memory)
+    # the one that is killed is not the one that the attempt began with
+    child = start(one, trees, f"{HOG}; sleep 600")
+    ended = os.pidfd_open(child.pid)
+    one.loop.watch(ended, select.EPOLLIN, lambda _events: one.loop.stop())
+    one.run()
+    one.loop.forget(ended)
+    os.close(ended)
+    assert child.wait(10) == -SIGKILL
+    assert one.kept.usage().oom_kills > 0
+    run_until_removed(one, trees.groups)
+    assert len(one.told) <= 1, "told once, or not at all where the kernel kills all of it"
+
+
+def test_an_event_without_a_kill_is_no_lack_of_memory(one: Keeping, trees: Trees) -> None:
+    one.kept.when_out_of_memory(one.out_of_memory)
+    if one.kept._event is None:
+        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
+    os.eventfd_write(one.kept._event, 1)
+    # after more looks than it takes
+    one.loop.call_later(0.4, one.loop.stop)
+    one.run()
+    assert one.told == []
+    run_until_removed(one, trees.groups)
+
+
+def test_a_group_that_is_closed_holds_no_descriptor(one: Keeping, trees: Trees) -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    one.kept.when_out_of_memory(one.out_of_memory)
+    run_until_removed(one, trees.groups)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_what_is_alive_when_a_group_is_closed_is_killed(one: Keeping, trees: Trees) -> None:
+    one.kept.when_out_of_memory(one.out_of_memory)
+    child = start(one, trees, "echo ready; sleep 600")
+    said(child)
+    run_until_removed(one, trees.groups)
+    assert child.wait(10) == -SIGKILL
+    assert one.told == [], "the end of a group is no lack of memory"
