@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
+from tidemill.store.checkpoints import STEP_BYTES, WRITER_PAGES, Checkpoints
 from tidemill.store.events import NEWS
 from tidemill.store.outbox import DELIVERIES
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
@@ -127,6 +128,7 @@ class Database:
         self._readers = Readers(path)
         self._connection = self._writer_engine.connect()
         self._driver = driver_of(self._connection)
+        self._checkpoints = Checkpoints(path)
         self._thread = threading.Thread(target=self._run, name="tidemill-writer", daemon=True)
         self._thread.start()
 
@@ -171,6 +173,7 @@ class Database:
             self._closed = True
         self._queue.put(None)
         self._thread.join()
+        self._checkpoints.close()
         self._connection.close()
         self._writer_engine.dispose()
         self._readers.close()
@@ -179,6 +182,7 @@ class Database:
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
             self._commit(group)
+            self._checkpoints.after_commit()
 
     def _next_group(self) -> list[_Unit[object]] | None:
         """All that waits now, at least one unit. None at the end."""
@@ -295,7 +299,11 @@ def _writer(path: Path, synchronous: str) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # BEGIN is ours, see below
-        pragmas = ("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={BUSY_MS}", "cache_size=-65536")
+        pragmas = (
+            *("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={BUSY_MS}", "cache_size=-65536"),
+            # what savepoints keep to undo a unit is never more than a unit writes
+            *("temp_store=MEMORY", f"wal_autocheckpoint={WRITER_PAGES}", f"journal_size_limit={STEP_BYTES}"),
+        )
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
