@@ -5,17 +5,15 @@ second besides: a look is one read of three places in indices, however many trig
 saves work. A crash at any line leaves ticks that the next look settles, under the same keys.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import structlog
-
 from tidemill.model.ids import InputSetKey, key_run
 from tidemill.model.region import Regions
 from tidemill.scheduler.problems import Problems
+from tidemill.scheduler.repeat import Repeat
 from tidemill.store import inputs, ticks, triggers
 from tidemill.store.database import Database
 from tidemill.store.ticks import Firing
@@ -30,8 +28,6 @@ _GIVEN_AT_ONCE: Final = 50
 # a unit of work writes at most 4 MiB; the arguments of one trigger are at most 1 MiB
 _UNIT_BYTES: Final = 2 << 20
 _MINUTE: Final = timedelta(minutes=1)
-_SOURCE: Final = "triggers"
-_LOG: Final = structlog.get_logger("tidemill.scheduler")
 
 
 def made_keys(now: datetime) -> Iterator[int]:
@@ -109,7 +105,7 @@ class TriggerClock:
             self._database.write(partial(triggers.give_inputs, given=given, now=now), urgent=True, wakes=False)
 
 
-class Firer:
+class Firer(Repeat):
     """The clock's thread. ``term`` asks for the scheduler's present one."""
 
     def __init__(
@@ -120,34 +116,14 @@ class Firer:
         term: Callable[[], int],
         problems: Problems,
     ) -> None:
+        super().__init__(self._look, name="triggers", source="triggers", problems=problems, again_s=LOOK_EVERY_S)
         self._triggers_clock = triggers_clock
         self._clock = clock
         self._term = term
-        self._problems = problems
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tidemill-triggers", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Fire nothing more."""
-        self._stopping.set()
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                due = self._triggers_clock.tick(self._term(), self._clock())
-                self._problems.clear(_SOURCE)
-                wait_s = pause_s(self._clock(), due)
-            except Exception as error:  # noqa: BLE001 - the top of a loop: said, and tried again
-                if self._problems.report(_SOURCE, f"{type(error).__name__}: {error}"):
-                    _LOG.error("triggers not fired", exc_info=error)
-                wait_s = LOOK_EVERY_S
-            self._stopping.wait(wait_s)
+    def _look(self) -> float:
+        due = self._triggers_clock.tick(self._term(), self._clock())
+        return pause_s(self._clock(), due)
 
 
 def pause_s(now: datetime, due: datetime | None) -> float:

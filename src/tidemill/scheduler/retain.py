@@ -1,13 +1,10 @@
 """What is forgotten: what has ended long enough ago, and what nobody refers to."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
-
-import structlog
 
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
@@ -15,6 +12,7 @@ from tidemill.model.ids import oldest_key
 from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.problems import Problems
+from tidemill.scheduler.repeat import Repeat
 from tidemill.store import deploys, events, forgotten, inputs, outbox, outdated, ranges, ticks, tokens
 from tidemill.store.database import Database
 
@@ -27,7 +25,6 @@ FILES_KEPT: Final = timedelta(days=1)
 _HOUR: Final = "%Y%m%d%H"
 _HOUR_LENGTH: Final = 10
 _SOURCE: Final = "retention"
-_LOG: Final = structlog.get_logger("tidemill.scheduler")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -160,52 +157,28 @@ class Retention:
         return self._database.write(unit, urgent=True, wakes=False)
 
 
-class Sweeper:
+class Sweeper(Repeat):
     """A thread of its own, so that nobody waits for a sweep; as long as a unit took it leaves the store to others."""
 
     def __init__(
         self, retention: Retention, *, clock: Callable[[], datetime], every_s: float, problems: Problems
     ) -> None:
+        super().__init__(self._sweep, name="sweep", source=_SOURCE, problems=problems, again_s=every_s)
         self._retention = retention
         self._clock = clock
         self._every_s = every_s
-        self._problems = problems
         self._files_at = time.monotonic()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tidemill-sweep", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Begin no further unit."""
-        self._stopping.set()
-
-    def join(self) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                whole = self._sweep()
-                self._problems.clear(_SOURCE)
-            except Exception as error:  # noqa: BLE001 - the top of a loop: said, and tried again
-                whole = True
-                if self._problems.report(_SOURCE, f"{type(error).__name__}: {error}"):
-                    _LOG.error("sweep failed", exc_info=error)
-            if whole:
-                self._stopping.wait(self._every_s)
-
-    def _sweep(self) -> bool:
-        """Units until nothing is due, or for as long as two sweeps are apart; whether nothing is."""
+    def _sweep(self) -> float:
+        """Units until nothing is due, or for as long as two sweeps are apart."""
         began = at = time.monotonic()
         for _ in self._due():
-            if self._stopping.wait(time.monotonic() - at):
-                return True
+            if self.rest(time.monotonic() - at):
+                break
             at = time.monotonic()
             if at - began > self._every_s:
-                return False
-        return True
+                return 0.0
+        return self._every_s
 
     def _due(self) -> Iterator[None]:
         now = self._clock()
