@@ -2,6 +2,9 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 READY := .venv/.ready
+# where Python is told to keep no bytecode, as many containers do, each process would compile all that it imports: 4 s
+# for a server, and the tests start hundreds of processes
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test test-fast test-full lint format docs serve simulate fuzz drills bench bench-million clean
 
