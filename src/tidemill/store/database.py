@@ -21,6 +21,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillError
 from tidemill.store import migrate
 from tidemill.store.checkpoints import STEP_BYTES, WRITER_PAGES, Checkpoints
+from tidemill.store.compiled import shared
 from tidemill.store.events import NEWS
 from tidemill.store.outbox import DELIVERIES
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
@@ -289,11 +290,13 @@ def _lock_file(path: Path) -> int:
 
 
 def _writer(path: Path, synchronous: str) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        poolclass=NullPool,
-        hide_parameters=True,  # else an error that is logged repeats what users sent
-        connect_args={"check_same_thread": False},
+    engine = shared(
+        create_engine(
+            f"sqlite:///{path}",
+            poolclass=NullPool,
+            hide_parameters=True,  # else an error that is logged repeats what users sent
+            connect_args={"check_same_thread": False},
+        )
     )
 
     @event.listens_for(engine, "connect")

@@ -11,6 +11,8 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from tidemill.store.compiled import shared
+
 T = TypeVar("T")
 
 BUSY_MS: Final = 10_000
@@ -33,11 +35,13 @@ class Readers:
     """
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_engine(
-            f"sqlite:///file:{path}?mode=ro&uri=true",
-            poolclass=NullPool,
-            hide_parameters=True,  # else an error that is logged repeats what users sent
-            connect_args={"check_same_thread": False},
+        self._engine = shared(
+            create_engine(
+                f"sqlite:///file:{path}?mode=ro&uri=true",
+                poolclass=NullPool,
+                hide_parameters=True,  # else an error that is logged repeats what users sent
+                connect_args={"check_same_thread": False},
+            )
         )
         event.listen(self._engine, "connect", _prepare)
         self._idle: deque[_Reader] = deque()  # its append and pop are atomic
