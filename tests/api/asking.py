@@ -280,7 +280,7 @@ def opened(folder: Path, keyring: KeyRing | None = None) -> Api:
     arrivals = folder / "arrivals"
     arrivals.mkdir()
     parts = Parts(
-        database=Database(folder / "tidemill.db"),
+        database=Database(folder / "tidemill.db", synchronous="OFF"),  # no test cuts the power
         keyring=keyring or KeyRing.generate(),
         blobs=Blobs(folder / "blobs"),
         logfiles=LogFiles(folder / "logs"),

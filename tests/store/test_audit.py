@@ -41,7 +41,7 @@ ENTRY: Final = AuditEntry(
 def database(tmp_path: Path) -> Iterator[Database]:
     """With ten rows."""
     (tmp_path / "keyring.json").write_text(RING.text())
-    opened = Database(tmp_path / "tidemill.db")
+    opened = Database(tmp_path / "tidemill.db", synchronous="OFF")
     for number in range(1, 11):
         add(opened, number)
     yield opened

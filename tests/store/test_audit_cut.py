@@ -32,7 +32,7 @@ LAST: Final = NOON + 9 * DAY
 def database(tmp_path: Path) -> Iterator[Database]:
     """Rows 1 to 30, three a day at noon."""
     (tmp_path / "keyring.json").write_text(RING.text())
-    opened = Database(tmp_path / "tidemill.db")
+    opened = Database(tmp_path / "tidemill.db", synchronous="OFF")
     filled(opened)
     yield opened
     opened.close()

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "tidemill.db")
+    opened = Database(tmp_path / "tidemill.db", synchronous="OFF")
     yield opened
     opened.close()
 

@@ -108,7 +108,7 @@ class Database:
     def __init__(self, path: Path, *, synchronous: Literal["FULL", "OFF"] = "FULL") -> None:
         """Open, or make, the file at ``path`` and bring its tables up to date.
 
-        ``OFF`` is for simulations only: what was answered outlives this process, but not a loss of power.
+        ``OFF`` is for simulations and tests only: what was answered outlives this process, but not a loss of power.
         Raises Conflict when another process holds it.
         """
         self.path = path
