@@ -62,6 +62,8 @@ UNITS: Final = frozenset(
 """The units of work that a simulated server writes."""
 OF_TRIGGERS: Final = frozenset({"ticks.fire", "triggers.give_inputs", "triggers.replan"})
 """Those of worlds with triggers alone."""
+NOWHERE: Final = "nowhere"
+"""A target that is no point: no server dies."""
 _FIRST_STATEMENTS: Final = 6
 
 
@@ -81,7 +83,8 @@ class Died(BaseException):
 class Points:
     """Decides who dies where, by dice. Points that were seldom passed are likelier than those passed all the time.
 
-    With ``target`` servers die there and nowhere else, at first each time.
+    With ``target`` servers die there and nowhere else, at first each time. ``exposed`` are the points that were passed
+    when servers could die.
     """
 
     def __init__(self, dice: random.Random, rate: float, target: str = "") -> None:
@@ -90,12 +93,16 @@ class Points:
         self._target = target
         self.armed = False
         self.passed: Counter[str] = Counter()
+        self.exposed: set[str] = set()
         self.deaths: Counter[str] = Counter()
 
     def deadly(self, point: str) -> bool:
         """Whether the server that passes ``point`` dies there."""
         self.passed[point] += 1
-        if not self.armed or self._dice.random() >= self._chance(point):
+        if not self.armed:
+            return False
+        self.exposed.add(point)
+        if self._dice.random() >= self._chance(point):
             return False
         self.deaths[point] += 1
         return True

@@ -21,13 +21,15 @@ LOOK_EVERY: Final = 15
 class Report:
     """What came of a seed. ``broken`` are the promises that were, empty when all is well.
 
-    ``passed`` and ``deaths`` count points by name, ``faults`` strikes by kind.
+    ``passed`` and ``deaths`` count points by name, ``faults`` strikes by kind. At the points ``exposed`` a server might
+    have died: it does in the same seed with one of them as ``die_at``.
     """
 
     seed: int
     broken: Sequence[str]
     history: Sequence[str] = field(repr=False)
     passed: Counter[str]
+    exposed: frozenset[str]
     deaths: Counter[str]
     faults: Counter[str]
     executions: int
@@ -55,7 +57,8 @@ class Simulator:
     def run(self, seed: int, *, die_at: str = "", triggers: bool = False) -> Report:
         """Play ``seed``; it always goes the same way. A promise that is broken ends it.
 
-        With ``die_at`` servers die at that point and nowhere else. With ``triggers`` users give jobs triggers as well.
+        With ``die_at`` servers die at that point and nowhere else, with NOWHERE not at all. With ``triggers`` users
+        give jobs triggers as well.
         """
         world = World(self._sim, seed, die_at, triggers=triggers)
         audit = Audit(world)
@@ -72,6 +75,7 @@ class Simulator:
             broken=broken,
             history=world.history,
             passed=world.points.passed,
+            exposed=frozenset(world.points.exposed),
             deaths=world.points.deaths,
             faults=counts,
             executions=len(world.users.requests),
