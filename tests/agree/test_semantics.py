@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,13 @@ def tables(page: str) -> dict[str, list[list[str]]]:
     return found
 
 
-def collected(file: Path) -> Iterator[str]:
+@cache
+def collected(file: Path) -> frozenset[str]:
     """What pytest collects there: functions, and methods of classes, by their names."""
+    return frozenset(_tests(file))
+
+
+def _tests(file: Path) -> Iterator[str]:
     tree = ast.parse(file.read_text())
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.startswith("Test")]
     for body in [tree.body, *(node.body for node in classes)]:
@@ -47,7 +53,7 @@ def test_every_promise_names_a_test_that_exists(page: str) -> None:
                 missing.append(what or title)
             for path, name in named:
                 file = ROOT / "tests" / path
-                if not file.is_file() or name not in set(collected(file)):
+                if not file.is_file() or name not in collected(file):
                     missing.append(f"{path}::{name}")
     assert missing == []
     assert lines >= LEAST[page]
