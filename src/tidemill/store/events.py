@@ -26,6 +26,8 @@ from sqlalchemy import (
 from tidemill.model.ids import JobKey, OwnerKind
 from tidemill.model.states import ExecutionState, TaskState, rowless_state
 from tidemill.store import schema
+from tidemill.store.keys import FIRST, PAIRS, pairs
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 WINDOW: Final = 50_000
@@ -43,20 +45,13 @@ _JOB: Final = schema.job.c
 
 _NEXT: Final = update(schema.event_line).values(last=_LINE.last + bindparam("count")).returning(_LINE.last)
 _COLUMNS: Final = ("number", "key", "workspace", "job", "execution", "status", "message", "at")
-_OF_EXECUTION: Final = insert(schema.event).from_select(
-    _COLUMNS,
-    select(
-        bindparam("the_number", type_=BigInteger()),
-        _EXECUTION.key,
-        _EXECUTION.workspace,
-        _JOB.name,
-        _EXECUTION.id,
-        bindparam("the_status", type_=String()),
-        literal(""),
-        bindparam("the_at", type_=schema.Instant()),
-    )
-    .join_from(schema.execution, schema.job, _EXECUTION.job == _JOB.key)
-    .where(_EXECUTION.key == bindparam("the_key")),
+# with values, not from a SELECT: for each of those SQLite keeps what it may have to undo, ten times the cost of the row
+_OF_EXECUTION: Final = Prepared(insert(schema.event), _COLUMNS)
+_NAMES: Final = Prepared(
+    select(_EXECUTION.key, _EXECUTION.workspace, _JOB.name.label("job"), _EXECUTION.id)
+    .select_from(PAIRS)
+    .join(schema.execution, _EXECUTION.key == FIRST)
+    .join(schema.job, _JOB.key == _EXECUTION.job)
 )
 _OF_JOB: Final = insert(schema.event).from_select(
     _COLUMNS,
@@ -83,6 +78,17 @@ class Asked:
     job: str = ""
     execution: str = ""
     tasks: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An execution that has come to a state; ``job`` is the name of its job."""
+
+    key: int
+    workspace: str
+    job: str
+    id: str
+    state: ExecutionState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +131,36 @@ def numbers(connection: Connection, count: int) -> range:
 
 
 def add_of_executions(connection: Connection, moved: Mapping[int, ExecutionState], *, now: datetime) -> None:
-    """Executions, by key, have come to these states. Two statements, one of them executemany by primary keys."""
+    """Executions, by key, have come to these states. Three statements, by primary keys."""
     if moved:
-        taken = numbers(connection, len(moved))
-        rows = [
-            {"the_number": number, "the_key": key, "the_status": state.value, "the_at": now}
-            for number, (key, state) in zip(taken, moved.items(), strict=True)
-        ]
-        connection.execute(_OF_EXECUTION, rows)
+        found = {row.key: row for row in _NAMES.run(connection, {"pairs": pairs((key,) for key in moved)})}
+        add_of_named(
+            connection,
+            [
+                Named(key=key, workspace=found[key].workspace, job=found[key].job, id=found[key].id, state=state)
+                for key, state in moved.items()
+            ],
+            now=now,
+        )
+
+
+def add_of_named(connection: Connection, every: Sequence[Named], *, now: datetime) -> None:
+    """The same where names are known. Two statements."""
+    taken = numbers(connection, len(every))
+    rows = [
+        {
+            "number": number,
+            "key": one.key,
+            "workspace": one.workspace,
+            "job": one.job,
+            "execution": one.id,
+            "status": one.state.value,
+            "message": "",
+            "at": now,
+        }
+        for number, one in zip(taken, every, strict=True)
+    ]
+    _OF_EXECUTION.run_many(connection, rows)
 
 
 def add_of_job(connection: Connection, job: JobKey, status: str, message: str, *, now: datetime) -> None:

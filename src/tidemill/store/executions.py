@@ -29,6 +29,7 @@ from tidemill.model.quoted import quoted
 from tidemill.model.region import Regions, biggest_in
 from tidemill.model.states import ExecutionState, JobState
 from tidemill.store import canaries, events, inputs, jobs, schema, specs, uploads
+from tidemill.store.events import Named
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.keys import TEXTS
 from tidemill.store.ledger import Counters, stats_of
@@ -277,8 +278,11 @@ def record_all(
     ]
     _INSERT_ALIAS.run_many(connection, aliases)
     _COUNT_ONE_MORE.run_many(connection, [{"of_job": values["job"]} for _, values in every])
-    states: dict[int, ExecutionState] = {new.key: ExecutionState(str(values["state"])) for new, values in every}
-    events.add_of_executions(connection, states, now=now)
+    told = [
+        Named(key=new.key, workspace=new.workspace, job=new.job, id=new.id, state=ExecutionState(str(values["state"])))
+        for new, values in every
+    ]
+    events.add_of_named(connection, told, now=now)
 
 
 def runnable(connection: Connection, workspace: str, name: str) -> AnyRow:
