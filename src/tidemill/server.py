@@ -348,6 +348,9 @@ def _node_settings(settings: Settings) -> NodeSettings:
         region=settings.region,
         memory_mb=settings.node_memory_mb or machine.memory_mb,
         slots=settings.node_slots or machine.slots,
+        limits=settings.task_limits,
+        task_pids=settings.task_pids,
+        cpu_quota=settings.task_cpu_quota,
     )
 
 

@@ -96,6 +96,16 @@ class Settings(BaseSettings):
     node_slots: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Tasks that may run at once on the node; absent: 32 a core."
     )
+    task_limits: Literal["auto", "none"] = Field(
+        default="auto", description="auto: cgroups limit tasks as far as the machine has any; none: they are not used."
+    )
+    task_pids: Annotated[int, Field(ge=16)] = Field(
+        default=2048, description="Processes and threads that a task, or a build, may have at once (needs cgroups)."
+    )
+    task_cpu_quota: bool = Field(
+        default=False,
+        description="Whether a task gets no more than its share of CPU even when others leave some (needs cgroups).",
+    )
     build_memory_mb: Annotated[int, Field(ge=64)] = Field(
         default=1024, description="Memory that a build may use, in MB; less where the biggest node has less."
     )

@@ -15,6 +15,8 @@ from tidemill.model.ids import AttemptId, NodeId, OwnerKind
 from tidemill.model.lease import BlobRef, Event, EventKind, LogBlock, Outcome, Position, TaskLease
 from tidemill.node.build.archive import ImageManifest, pack_image
 from tidemill.node.discovery import read_card, stop_node
+from tidemill.node.limits.files import CgroupFiles
+from tidemill.node.limits.leftovers import remembered, remove_folders
 from tidemill.node.settings import NodeSettings
 from tidemill.node.workdir import open_work_roots, remove_work_roots
 
@@ -153,8 +155,9 @@ class Rig:
     def close(self) -> None:
         if self.data.exists():
             assert stop_node(self.data)
-            # a node that was killed, and has no successor, leaves its folder on the tmpfs
+            # a node that was killed, and has no successor, leaves its folder on the tmpfs, and its groups
             remove_work_roots(open_work_roots(self.data))
+            remove_folders(CgroupFiles(), remembered(self.data / "node" / "groups"), PATIENCE_S)
         for engine in self._engines:
             engine.detach()
 

@@ -1,4 +1,4 @@
-"""What an attempt's whole tree uses of memory, and what becomes of one that uses too much."""
+"""What an attempt's whole tree uses of memory, and what becomes of it if that is too much, where no kernel counts."""
 
 import os
 import sys
@@ -188,6 +188,11 @@ def test_who_is_over_its_limit_is_told_once_with_its_peak(trees: Trees) -> None:
     watch.remove(bad)
     worker.close()
     loop.close()
+
+
+@pytest.fixture
+def engine(rig: Rig) -> LocalEngine:
+    return rig.engine(limits="none")
 
 
 def python(code: str) -> str:

@@ -136,9 +136,11 @@ def test_a_planned_stop_is_a_planned_loss_and_what_waited_is_forgotten(rig: Rig)
 
 
 def test_a_node_that_closes_takes_nothing_new(rig: Rig, engine: LocalEngine) -> None:
-    busy = rig.lease(rig.shell(f"trap '' TERM; while [ ! -e {rig.root}/go ]; do sleep 0.02; done"), grace_s=15)
+    script = f"trap '' TERM; echo ready; while [ ! -e {rig.root}/go ]; do sleep 0.02; done"
+    busy = rig.lease(rig.shell(script), grace_s=15)
     rig.launch(engine, busy)
-    Reader(engine).started(busy.attempt)
+    # not earlier: until it has set its trap, it ends by the signal
+    read_logs(engine, len)
     os.kill(rig.node_pid, signal.SIGTERM)
     late = rig.lease(rig.shell("true"), 1)
     until(lambda: engine.launch(NODE, [late], rig.term)[0].refused is Refusal.CLOSING)

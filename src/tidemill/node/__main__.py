@@ -20,7 +20,7 @@ def main(settings_json: str, ready_fd: int) -> int:
         os.write(ready_fd, f"{problem or 'ready'}\n".encode())
         os.close(ready_fd)
 
-    return run(NodeSettings.from_json(settings_json), report)
+    return run(NodeSettings.from_json(settings_json), report, company=(os.getppid(),))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The node as a process: one a data directory, in its own session, alive longer than its server."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import resource
@@ -8,7 +9,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,11 @@ from tidemill.node.events import Events
 from tidemill.node.images import Images
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
 from tidemill.node.launcher import launcher_path
+from tidemill.node.limits.files import CgroupFiles
+from tidemill.node.limits.keeper import Keeper
+from tidemill.node.limits.leftovers import clear, remember, remembered
+from tidemill.node.limits.places import PREFIX, own_places
+from tidemill.node.limits.probe import Groups, open_groups, turned_off
 from tidemill.node.loop import Loop
 from tidemill.node.memory import Watch
 from tidemill.node.output.blocks import Blocks
@@ -56,11 +62,12 @@ def command(*, data_dir: Path) -> int:
     return run(default_settings(data_dir.absolute()), lambda _problem: None)
 
 
-def run(settings: NodeSettings, report: Callable[[str], None]) -> int:
+def run(settings: NodeSettings, report: Callable[[str], None], company: Sequence[int] = ()) -> int:
     """Be the node of ``settings.data_dir``.
 
-    ``report`` is called once: with "" when calls are answered, else with the reason why there will be none. Returns the
-    exit code: 0, or 3 when another node holds the lock.
+    ``report`` is called once: with "" when calls are answered, else with the reason why there will be none. ``company``
+    are processes, as the server that started it, that may be moved to another cgroup with the node (docs/limits.md).
+    Returns the exit code: 0, or 3 when another node holds the lock.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.umask(0o077)
@@ -75,14 +82,14 @@ def run(settings: NodeSettings, report: Callable[[str], None]) -> int:
     # three descriptors a task: the usual soft limit of 1,024 would end at some 340 of them
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    _Node(settings, places).run(report)
+    _Node(settings, places, (os.getpid(), *company)).run(report)
     return 0
 
 
 class _Node:
     """All parts of a running node."""
 
-    def __init__(self, settings: NodeSettings, places: Places) -> None:
+    def __init__(self, settings: NodeSettings, places: Places, movable: Sequence[int]) -> None:
         self._settings = settings
         self._places = places
         self._loop = loop = Loop()
@@ -92,6 +99,8 @@ class _Node:
         alive = _open_alive(places.own / "alive.lock")
         past = read_journal(places.own / "journal")
         _kill_left(past)
+        self._files = CgroupFiles()
+        self._groups = _open_groups(self._files, settings, places, movable)
         endings = _inherit(past, loop.now)
         self._journal = Journal(places.own / "journal", past)
         self._disk = Worker(loop, "disk")
@@ -106,7 +115,8 @@ class _Node:
         self._events = Events(loop, self._journal, self._disk, places.results)
         self._memory = Worker(loop, "memory")
         watch = Watch(loop, self._memory)
-        tools = Tools(loop=loop, spawner=spawner, blocks=self._blocks, events=self._events, memory=watch)
+        self._keeper = keeper = Keeper(loop, self._groups, pids=settings.task_pids, cpu_quota=settings.cpu_quota)
+        tools = Tools(loop=loop, spawner=spawner, blocks=self._blocks, events=self._events, memory=watch, keeper=keeper)
         place = Workplace(
             roots=self._roots,
             cache=places.cache,
@@ -124,7 +134,7 @@ class _Node:
             Parts(
                 settings=settings,
                 incarnation=self._incarnation,
-                capabilities=spawner.capabilities,
+                capabilities=spawner.capabilities | self._groups.facts.capabilities,
                 images=images,
                 journal=self._journal,
                 events=self._events,
@@ -192,6 +202,8 @@ class _Node:
         self._memory.close()
         self._journal.close()
         remove_work_roots(self._roots)
+        self._keeper.close()
+        self._groups.close(self._files)
         self._places.card.unlink(missing_ok=True)
         remove_socket(self._settings.data_dir, self._socket_path)
         log.info("node %s has ended", self._incarnation)
@@ -207,6 +219,19 @@ def _open_alive(path: Path) -> int:
     high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16)
     os.close(fd)
     return high
+
+
+def _open_groups(files: CgroupFiles, settings: NodeSettings, places: Places, movable: Sequence[int]) -> Groups:
+    """The groups that attempts are in, of which those that a predecessor has left are killed and removed first."""
+    name = f"{PREFIX}{hashlib.sha256(os.fsencode(settings.data_dir)).hexdigest()[:16]}"
+    record = places.own / "groups"
+    here = own_places(files)
+    clear(files, {f"{place.folder}/{name}" for place in here} | {*remembered(record)}, REAP_PATIENCE_S)
+    groups = turned_off() if settings.limits == "none" else open_groups(files, here, name, movable)
+    remember(record, groups.folders)
+    for control, why in groups.facts.missing.items():
+        log.info("no limit of %s by the kernel: %s", control, why.reason)
+    return groups
 
 
 def _kill_left(past: Past) -> None:

@@ -13,6 +13,8 @@ from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severi
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
 from tidemill.node.journal import Running
+from tidemill.node.limits.groups import Usage
+from tidemill.node.limits.keeper import Keeper, Kept
 from tidemill.node.loop import READ, Loop, Timer
 from tidemill.node.memory import Watch, Watched
 from tidemill.node.output.blocks import Blocks, Source
@@ -54,6 +56,7 @@ class Tools:
     blocks: Blocks
     events: Events
     memory: Watch
+    keeper: Keeper
 
 
 class Run:
@@ -75,10 +78,18 @@ class Run:
         self._kill_at: float | None = None
         self._drain: Timer | None = None
         self._watched: Watched | None = None
+        self._group: Kept | None = None
+        self._usage = Usage()
         self._said_error = ""
 
     def start(self, invocation: Invocation) -> None:
         """What goes wrong is the outcome."""
+        try:
+            self._group = self._make_group()
+        except OSError as error:
+            self._fact = NotStarted("group", error.errno or errno.EINVAL)
+            self._finish()
+            return
         theirs: list[int] = []
         try:
             for stream in (Stream.STDOUT, Stream.STDERR):
@@ -87,9 +98,11 @@ class Run:
                 words=invocation.words,
                 directory=invocation.directory,
                 environment=invocation.environment,
-                memory_bytes=(self.lease.memory_mb << 20) + DATA_HEADROOM_BYTES,
+                # where the kernel counts what is used, a bound on what is asked for would only be in the way
+                memory_bytes=None if self._is_counted else self._memory_bytes + DATA_HEADROOM_BYTES,
                 stdout=theirs[0],
                 stderr=theirs[1],
+                join=() if self._group is None else self._group.join,
             )
             process = self._tools.spawner.start(command)
         except (OSError, ValueError) as error:
@@ -117,9 +130,31 @@ class Run:
         if self._kill is not None:
             self._kill.cancel()
         if grace_s <= 0:
-            self._process.kill()
+            self._kill_all()
         else:
-            self._kill = self._tools.loop.call_later(grace_s, self._process.kill)
+            self._kill = self._tools.loop.call_later(grace_s, self._kill_all)
+
+    @property
+    def _memory_bytes(self) -> int:
+        return self.lease.memory_mb << 20
+
+    @property
+    def _is_counted(self) -> bool:
+        """Whether the kernel counts the memory of the whole tree, and limits it."""
+        return self._group is not None and self._group.counts_memory
+
+    def _make_group(self) -> Kept | None:
+        group = self._tools.keeper.make(self._memory_bytes)
+        if group is not None and group.counts_memory:
+            group.when_out_of_memory(self._outgrew)
+        return group
+
+    def _kill_all(self) -> None:
+        # in one step where the kernel can; the launcher finds what forks only as fast as it can list it
+        if self._group is not None:
+            self._group.kill()
+        if self._process is not None:
+            self._process.kill()
 
     def _open_pipe(self, stream: Stream) -> int:
         ours, theirs = os.pipe()
@@ -144,9 +179,8 @@ class Run:
             self.lease.timeout_s, lambda: self.stop(Reason.TIMED_OUT, self.lease.grace_s)
         )
 
-        if self._process is not None:
-            limit_bytes = self.lease.memory_mb << 20
-            self._watched = self._tools.memory.add(self._process.pid, limit_bytes, self._outgrew)
+        if self._process is not None and not self._is_counted:
+            self._watched = self._tools.memory.add(self._process.pid, self._memory_bytes, self._outgrew)
 
     def _outgrew(self) -> None:
         self.stop(Reason.OUT_OF_MEMORY, 0.0)
@@ -158,6 +192,7 @@ class Run:
         for timer in (self._timeout, self._kill):
             if timer is not None:
                 timer.cancel()
+        self._close_group()
         if isinstance(fact, Vanished):
             # the kernel has killed the command with its launcher, but not what the command had started
             self._tools.spawner.sweep()
@@ -168,6 +203,13 @@ class Run:
             self._finish()
         else:
             self._drain = self._tools.loop.call_later(DRAIN_S, self._finish)
+
+    def _close_group(self) -> None:
+        """Read what it has used, and kill what is left of it: without the launcher that may be much."""
+        if self._group is not None:
+            self._usage = self._group.usage()
+            self._group.close()
+            self._group = None
 
     def _pipe_ready(self, fd: int) -> None:
         self._read(fd)
@@ -210,15 +252,19 @@ class Run:
             self._tools.loop.forget(self._process.fd)
             self._process.close()
             self._process = None
+        self._close_group()
         self._on_end(self, self._outcome())
 
     def _outcome(self) -> Outcome:
         assert self._fact is not None
         used = self._fact if isinstance(self._fact, Ended) else None
-        # the kernel counts exactly, but only the biggest process; what was seen is the whole tree now and then
-        peak_bytes = used.peak_memory_bytes if used is not None else 0
-        peak_bytes = max(peak_bytes, self._watched.peak_bytes if self._watched is not None else 0)
-        verdict = judge(self.lease, self._fact, self._reason, peak_bytes, self._said_error)
+        peak_bytes = self._peak_bytes(used)
+        # what we did to it comes before what the kernel did
+        reason = self._reason or (Reason.OUT_OF_MEMORY if self._usage.oom_kills else None)
+        verdict = judge(self.lease, self._fact, reason, peak_bytes, self._said_error)
+        cpu_s = self._usage.cpu_s
+        if cpu_s is None and used is not None:
+            cpu_s = used.cpu_s
         result = TaskResult()
         if used is not None:
             limit = BUILD_RESULT_MAX_BYTES if isinstance(self.lease, BuildLease) else self.lease.result_max_bytes
@@ -227,15 +273,29 @@ class Run:
             kind=verdict.kind,
             exit_code=verdict.exit_code,
             signal=verdict.signal,
-            message=verdict.message,
+            message=verdict.message + self._refusals(verdict),
             started_at=self._started_at,
             ended_at=self._tools.loop.now,
             peak_memory_bytes=peak_bytes or None,
-            cpu_s=used.cpu_s if used is not None else None,
+            cpu_s=cpu_s,
             result=result.text,
             result_error=result.error,
             planned=self._reason is Reason.PLANNED,
         )
+
+    def _peak_bytes(self, used: Ended | None) -> int:
+        """The most memory that the tree has used, as far as anybody knows; 0 when nobody does."""
+        if self._usage.peak_bytes is not None:
+            return self._usage.peak_bytes
+        # exact, but only of the biggest process; what was seen is the whole tree now and then
+        biggest = used.peak_memory_bytes if used is not None else 0
+        return max(biggest, self._watched.peak_bytes if self._watched is not None else 0)
+
+    def _refusals(self, verdict: "Verdict") -> str:
+        """What a failed attempt may have failed of, and could not say itself."""
+        if not self._usage.pids_refused or verdict.kind not in {OutcomeKind.EXIT_CODE, OutcomeKind.SIGNAL}:
+            return ""
+        return f"; it was at its limit of {self._tools.keeper.pids} processes and threads, and was refused more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,8 +344,12 @@ def _judge_not_started(lease: Lease, fact: NotStarted) -> Verdict:
 def _judge_stopped(lease: Lease, reason: Reason, peak_bytes: int) -> Verdict:
     match reason:
         case Reason.OUT_OF_MEMORY:
-            # rounded up: it is more than the limit
-            message = f"used {-(-peak_bytes // _MB)} MB of memory, more than its limit of {lease.memory_mb} MB"
+            peak_mb = -(-peak_bytes // _MB)
+            if peak_mb > lease.memory_mb:
+                message = f"used {peak_mb} MB of memory, more than its limit of {lease.memory_mb} MB"
+            else:
+                # a kernel that counts lets nobody over the limit
+                message = f"needed more than its limit of {lease.memory_mb} MB of memory; its peak was {peak_mb} MB"
             return Verdict(kind=OutcomeKind.OUT_OF_MEMORY, message=message)
         case Reason.TIMED_OUT:
             message = f"ran longer than its timeout of {lease.timeout_s:g} s"

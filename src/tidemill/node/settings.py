@@ -31,7 +31,9 @@ class NodeSettings:
     """Everything a node depends on but its data directory's contents.
 
     ``memory_mb`` and ``slots`` are what leases may use in all. ``idle_exit_s`` is how long a node with nothing to run
-    waits for a server before it ends. ``log_spool_bytes`` bounds the output that waits for a server.
+    waits for a server before it ends. ``log_spool_bytes`` bounds the output that waits for a server. ``limits`` is
+    ``auto`` or ``none`` (docs/limits.md); ``task_pids`` bounds the processes and threads of an attempt, and with
+    ``cpu_quota`` its share of CPU is a bound as well.
     """
 
     data_dir: Path
@@ -42,6 +44,9 @@ class NodeSettings:
     log_spool_bytes: int = 1 << 30
     log_block_bytes: int = 256 << 10
     log_block_s: float = 1.0
+    limits: str = "auto"
+    task_pids: int = 2048
+    cpu_quota: bool = False
 
     def to_json(self) -> str:
         """One line that ``from_json`` reads."""

@@ -29,6 +29,8 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 class Command:
     """What to start. ``directory`` is its working directory, ``memory_bytes`` its limit of data (None: no limit).
 
+    ``join`` are files of groups that it writes ``0`` to before it is the command (node/limits).
+
     Without the launcher ``confinement`` is not kept: who starts it knows from the spawner whether there is one.
     """
 
@@ -38,12 +40,15 @@ class Command:
     memory_bytes: int | None
     stdout: int
     stderr: int
+    join: Sequence[str] = ()
     confinement: Confinement = UNCONFINED
 
     def options(self) -> Iterator[str]:
         """For the launcher's command line."""
         yield f"--directory={self.directory}"
         yield f"--nofile={NOFILE_SOFT}"
+        for file in self.join:
+            yield f"--join={file}"
         if self.memory_bytes is not None:
             yield f"--data={self.memory_bytes}"
         yield from self.confinement.options()
@@ -189,7 +194,10 @@ def _parse_fact(line: bytes) -> Fact:
 
 
 class PlainProcess:
-    """A command in a session of its own: a process of its tree that leaves the session is not found again."""
+    """A command in a session of its own: a process of its tree that leaves the session is not found again.
+
+    It is put into its groups when it runs already: what it has started by then is not in them.
+    """
 
     def __init__(self, command: Command) -> None:
         """Raises OSError when nothing was started."""
@@ -204,6 +212,12 @@ class PlainProcess:
             umask=0o022,
         )
         self.pid = self._popen.pid
+        try:
+            _put(self.pid, command.join)
+        except OSError:
+            self._kill_group(signal.SIGKILL)
+            self._popen.wait()
+            raise
         with suppress(OSError, ValueError):
             _limit(self.pid, command.memory_bytes)
         self._started = False
@@ -240,6 +254,13 @@ class PlainProcess:
     def _kill_group(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
+
+
+def _put(pid: int, groups: Sequence[str]) -> None:
+    """Put a process into groups. Raises OSError; one that has ended meanwhile is in none."""
+    for file in groups:
+        with suppress(ProcessLookupError):
+            Path(file).write_text(str(pid))
 
 
 def _limit(pid: int, memory_bytes: int | None) -> None:

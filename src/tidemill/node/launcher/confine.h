@@ -12,7 +12,7 @@
 
 enum { PATHS_MAX = 128 };
 
-enum path_use { PATH_READ, PATH_WRITE, PATH_SHOW };
+enum path_use { PATH_JOIN, PATH_READ, PATH_WRITE, PATH_SHOW };
 
 struct path {
     const char *name;
@@ -34,6 +34,9 @@ struct wish {
     size_t path_count;
     char **command;
 };
+
+/* Goes into every group of the wish (PATH_JOIN), with all that will be started. */
+bool join_groups(const struct wish *wish);
 
 /* The version of Landlock that the kernel has and lets us use; 0 when it has none. */
 int landlock_version(void);

@@ -6,6 +6,7 @@
  *   tidemill-launcher --version
  *
  * Options, in the order in which they take effect, all of them on the command alone:
+ *   --join=FILE        it is in the group whose cgroup.procs this is; one option for each group
  *   --data=BYTES --fsize=BYTES --nproc=N   hard limits: of memory for data, of a file's size, of processes of its user
  *   --nofile=N         the soft limit of open files; the hard one stays
  *   --show=PATH        any user shall reach PATH: a directory above it that only some may pass through is replaced, for the
@@ -297,7 +298,9 @@ static bool take_option(struct wish *wish, const char *word)
     const struct {
         const char *name;
         enum path_use use;
-    } paths[] = {{"--read=", PATH_READ}, {"--write=", PATH_WRITE}, {"--show=", PATH_SHOW}};
+    } paths[] = {
+        {"--join=", PATH_JOIN}, {"--read=", PATH_READ}, {"--write=", PATH_WRITE}, {"--show=", PATH_SHOW},
+    };
     const struct {
         const char *name;
         bool *where;
@@ -367,6 +370,9 @@ static const char *enter(const struct wish *wish)
     umask(022);
     if (setsid() < 0)
         return "session";
+    /* first: what the steps after it use is the command's */
+    if (!join_groups(wish))
+        return "group";
     if (!set_limits(wish))
         return "limits";
     if (!show_paths(wish))

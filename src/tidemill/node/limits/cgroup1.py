@@ -15,6 +15,9 @@ _SHARES_MIN: Final = 2
 _SHARES_MAX: Final = 1 << 18
 _NS: Final = 1_000_000_000
 
+# the kernel counts ahead, some hundred KB for each core
+RESIDUE_BYTES: Final = 1 << 20
+
 
 class Version1:
     """The groups of this node in one v1 hierarchy."""
@@ -99,6 +102,17 @@ class Version1:
 
     def remove(self, name: str) -> bool:
         return remove_tree(self._files, f"{self.folder}/{name}")
+
+    def renew(self, name: str) -> bool:
+        folder = f"{self.folder}/{name}"
+        if self._files.has_children(folder) or processes(self._files, folder):
+            return False
+        if Control.MEMORY in self.controls:
+            # pages of files that it has read, and files that it left on a tmpfs, stay counted for it
+            if int(self._files.read(f"{folder}/memory.usage_in_bytes")) > RESIDUE_BYTES:
+                return False
+            self._files.write(f"{folder}/memory.max_usage_in_bytes", "0")
+        return True
 
     def left(self) -> list[str]:
         return [os.path.basename(path) for path in self._files.children(self.folder)]  # noqa: PTH119

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 _READ_BYTES: Final = 1 << 16
+_LINKS_OF_A_FOLDER: Final = 2
 
 
 class CgroupFiles:
@@ -45,6 +46,10 @@ class CgroupFiles:
         with suppress(FileNotFoundError):
             return [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
         return []
+
+    def has_children(self, folder: str) -> bool:
+        """Whether there are groups in a group: they alone are folders in it, and each is a link to it."""
+        return os.stat(folder).st_nlink > _LINKS_OF_A_FOLDER  # noqa: PTH116  # asked after each attempt
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK)

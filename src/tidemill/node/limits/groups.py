@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Final, Protocol
 
@@ -114,6 +114,14 @@ class Hierarchy(Protocol):
         """Whether it is gone: False while a process is in it. Raises OSError for any other reason."""
         ...
 
+    def renew(self, name: str) -> bool:
+        """Whether it is as a new one, but for the CPU time that it goes on counting: no process is in it, no group, and
+        hardly any memory is counted for it.
+
+        False also where a counter cannot be set back. Raises OSError.
+        """
+        ...
+
     def left(self) -> list[str]:
         """The names of the groups that there are."""
         ...
@@ -127,6 +135,8 @@ class Group:
         self.name = name
         self.limits = limits
         self._hierarchies = [*hierarchies]
+        self._earlier_cpu_s = 0.0
+        self._killed = False
         self._killer = max(hierarchies, key=lambda each: each.surest_kill)
         self.controls = frozenset[Control]().union(*(each.controls for each in hierarchies))
         joins: list[str] = []
@@ -146,7 +156,7 @@ class Group:
         found = Usage()
         for each in self._hierarchies:
             found |= each.usage(self.name)
-        return found
+        return found if found.cpu_s is None else replace(found, cpu_s=found.cpu_s - self._earlier_cpu_s)
 
     def oom_event(self) -> int | None:
         """See Hierarchy. Raises OSError."""
@@ -157,7 +167,21 @@ class Group:
 
     def kill(self) -> None:
         """SIGKILL to all that is in it; where forks cannot be stopped first, it takes more than one call."""
+        self._killed = True
         self._killer.kill(self.name)
+
+    def renew(self, usage: Usage) -> bool:
+        """Whether it may be the group of another attempt with the same limits: it is proved to be as a new one.
+
+        ``usage`` is the last that was read of it. Raises OSError.
+        """
+        # what kills may have changed a limit, and counters of what went wrong cannot be set back
+        if self._killed or usage.oom_kills or usage.pids_refused:
+            return False
+        if not all(each.renew(self.name) for each in self._hierarchies):
+            return False
+        self._earlier_cpu_s += usage.cpu_s or 0.0
+        return True
 
     def remove(self) -> bool:
         """Whether it is gone, which is the proof that nothing of it is alive. Raises OSError."""

@@ -34,6 +34,17 @@ def clear(files: CgroupFiles, folders: Iterable[str], patience_s: float) -> list
     return []
 
 
+def remove_folders(files: CgroupFiles, folders: Sequence[str], patience_s: float) -> None:
+    """Clear what a node that was killed has left, and remove its folders: where no node comes after it.
+
+    A folder that something is in, which cannot be killed, stays.
+    """
+    clear(files, folders, patience_s)
+    for folder in folders:
+        with suppress(OSError):
+            remove_tree(files, folder)
+
+
 def _end(files: CgroupFiles, group: str) -> bool:
     """Kill all that is in ``group`` and remove it; whether it is gone."""
     with suppress(OSError):

@@ -1,11 +1,13 @@
 """Which cgroups this process is in, and where their folders are."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tidemill.node.limits.cgroup2 import LEAF
+from tidemill.node.limits.files import CgroupFiles
 
 # the folder of a node in a cgroup: this, and what tells its data directory from others
 PREFIX: Final = "tidemill-"
@@ -16,7 +18,7 @@ _VERSION_2: Final = "cgroup2"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The group of this process in one hierarchy. ``controllers`` is empty for v2, where the group's own files say."""
+    """The group of this process in one hierarchy, and the controllers that it has there: for v2 perhaps none."""
 
     version: int
     controllers: frozenset[str]
@@ -33,8 +35,8 @@ class _Mount:
     options: frozenset[str]
 
 
-def own_places(process: Path = Path("/proc/self")) -> list[Place]:
-    """The groups of ``process`` in all hierarchies that it can see, v2 first; empty where there are none.
+def own_places(files: CgroupFiles, process: Path = Path("/proc/self")) -> list[Place]:
+    """The groups of ``process`` in all hierarchies that it can see; empty where there are none.
 
     A process that a node of ours has moved to its leaf counts as being in the group that it was moved from.
     """
@@ -49,9 +51,14 @@ def own_places(process: Path = Path("/proc/self")) -> list[Place]:
         controllers = frozenset(filter(None, names.split(",")))
         folder = _folder(mounts, controllers, path)
         # a hierarchy with a name controls nothing, such as that of systemd
-        if folder is not None and not any(name.startswith("name=") for name in controllers):
-            found.append(Place(version=1 if controllers else 2, controllers=controllers, folder=folder))
-    return sorted(found, key=lambda place: -place.version)
+        if folder is None or any(name.startswith("name=") for name in controllers):
+            continue
+        version = 1 if controllers else 2
+        if version == 2:
+            with suppress(OSError):
+                controllers = frozenset(files.read(f"{folder}/cgroup.controllers").split())
+        found.append(Place(version=version, controllers=controllers, folder=folder))
+    return found
 
 
 def _folder(mounts: list[_Mount], controllers: frozenset[str], path: str) -> str | None:

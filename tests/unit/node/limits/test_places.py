@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.node.limits.files import CgroupFiles
 from tidemill.node.limits.places import Place, before_leaf, own_places
 
 V2_MOUNT = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -15,14 +16,22 @@ V1_MOUNTS = (
 )
 
 
+class Offered(CgroupFiles):
+    """Every v2 group has the same controllers."""
+
+    def read(self, path: str) -> str:
+        assert path.endswith("/cgroup.controllers")
+        return "memory pids"
+
+
 def places(tmp_path: Path, mountinfo: str, cgroup: str) -> list[Place]:
     (tmp_path / "mountinfo").write_text(mountinfo)
     (tmp_path / "cgroup").write_text(cgroup)
-    return own_places(tmp_path)
+    return own_places(Offered(), tmp_path)
 
 
 def v2(folder: str) -> Place:
-    return Place(version=2, controllers=frozenset(), folder=folder)
+    return Place(version=2, controllers=frozenset({"memory", "pids"}), folder=folder)
 
 
 def v1(folder: str, *controllers: str) -> Place:
@@ -42,9 +51,9 @@ def test_v1_with_controllers_that_are_mounted_together_and_v2_beside_it(tmp_path
     unified = V2_MOUNT.replace("/sys/fs/cgroup ", "/sys/fs/cgroup/unified ")
     found = places(tmp_path, V1_MOUNTS + unified, "4:memory:/a\n3:cpu,cpuacct:/a/b\n1:name=systemd:/a\n0::/a/b\n")
     assert found == [
-        v2("/sys/fs/cgroup/unified/a/b"),
         v1("/sys/fs/cgroup/memory/a", "memory"),
         v1("/sys/fs/cgroup/cpu,cpuacct/a/b", "cpu", "cpuacct"),
+        v2("/sys/fs/cgroup/unified/a/b"),
     ]
 
 
@@ -70,7 +79,13 @@ def test_a_path_with_a_blank(tmp_path: Path) -> None:
 
 
 def test_no_proc_is_no_place(tmp_path: Path) -> None:
-    assert own_places(tmp_path) == []
+    assert own_places(Offered(), tmp_path) == []
+
+
+def test_a_group_that_nobody_may_read_has_no_controller(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(V2_MOUNT.replace("/sys/fs/cgroup ", f"{tmp_path} "))
+    (tmp_path / "cgroup").write_text("0::/a\n")
+    assert own_places(CgroupFiles(), tmp_path) == [Place(version=2, controllers=frozenset(), folder=f"{tmp_path}/a")]
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,7 @@ class Machine(CgroupFiles):
     def places(self) -> list[Place]:
         return [
             Place(version=each.version, controllers=frozenset(each.controllers), folder=str(each.root))
-            if each.version == 1
-            else Place(version=2, controllers=frozenset(), folder=str(each.root))
-            for each in sorted(self.kernels.values(), key=lambda each: -each.version)
+            for each in self.kernels.values()
         ]
 
     def open(self, refuses: str = "") -> Groups:
@@ -72,27 +70,37 @@ def test_v2_alone_does_everything(tmp_path: Path) -> None:
     assert groups.facts.capabilities == {"memory-limit", "pids-limit", "cpu-share", "group-kill"}
 
 
-def test_on_a_hybrid_machine_v1_limits_and_v2_kills(tmp_path: Path) -> None:
+def test_on_a_hybrid_machine_v1_limits_and_kills_what_cannot_fork(tmp_path: Path) -> None:
     machine = hybrid(tmp_path)
     groups = machine.open()
     group = groups.make("a", LIMITS)
     assert group is not None
-    assert groups.facts.kill is Kill.AT_ONCE
+    assert groups.facts.kill is Kill.FORKLESS
     assert group.controls == set(Control)
-    # a hierarchy that limits nothing is not joined
-    assert {Path(join).parents[2].name for join in group.join} == {"unified", "memory", "pids", "cpu"}
-    for join in group.join:
-        machine.of(join).put(str(Path(join).parent), NOBODY)
-    machine.of(f"{tmp_path}/cpu").say(f"{tmp_path}/cpu/tidemill-x/a/cpuacct.usage", "2000000000")
-    machine.of(f"{tmp_path}/unified").say(f"{tmp_path}/unified/tidemill-x/a/cpu.stat", "usage_usec 2000000")
+    # what limits nothing is not joined
+    assert {Path(join).parents[2].name for join in group.join} == {"memory", "pids", "cpu"}
+    assert not (tmp_path / "unified" / "tidemill-x").exists()
+    machine.kernels["cpu"].say(f"{tmp_path}/cpu/tidemill-x/a/cpuacct.usage", "2000000000")
     assert group.usage() == Usage(peak_bytes=0, cpu_s=2.0)
     group.kill()
-    assert machine.kernels["unified"].killed == [NOBODY]
+    assert (tmp_path / "pids" / "tidemill-x" / "a" / "pids.max").read_text().strip() == "0"
+    machine.kernels["cpu"].put(f"{tmp_path}/cpu/tidemill-x/a", NOBODY)
     assert not group.remove()
-    for name in ("memory", "pids", "cpu"):
-        machine.kernels[name].say(f"{tmp_path}/{name}/tidemill-x/a/cgroup.procs", "")
+    machine.kernels["cpu"].say(f"{tmp_path}/cpu/tidemill-x/a/cgroup.procs", "")
     assert group.remove()
     assert groups.left() == []
+
+
+def test_where_v1_cannot_refuse_forks_v2_kills(tmp_path: Path) -> None:
+    machine = hybrid(tmp_path)
+    groups = machine.open(refuses="/pids")
+    group = groups.make("a", LIMITS)
+    assert group is not None
+    assert {Path(join).parents[2].name for join in group.join} == {"unified", "memory", "cpu"}
+    assert groups.facts.kill is Kill.AT_ONCE
+    machine.kernels["unified"].put(f"{tmp_path}/unified/tidemill-x/a", NOBODY)
+    group.kill()
+    assert machine.kernels["unified"].killed == [NOBODY]
 
 
 def test_what_one_hierarchy_refuses_leaves_nothing_in_the_others(tmp_path: Path) -> None:
@@ -132,7 +140,7 @@ def test_a_group_with_strangers_names_them(tmp_path: Path) -> None:
     own = f"{tmp_path}/v2/session"
     kernel.make(own)
     kernel.put(own, 1, 4711)
-    place = Place(version=2, controllers=frozenset(), folder=own)
+    place = Place(version=2, controllers=frozenset({"memory"}), folder=own)
     groups = open_groups(kernel, [place], "tidemill-x", (1,), lambda _files, _hierarchy: None)
     why = groups.facts.missing[Control.MEMORY]
     assert why.reason == f"cgroup v2, {own} holds processes that are not of Tidemill (4711)"
