@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from uv import find_uv_bin
 
+from tidemill.confinement_findings import confined
+from tidemill.local_node import node_settings
 from tidemill.node.launcher import launcher_path
 from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
 from tidemill.service import sealed
@@ -134,6 +136,17 @@ def _is_held(lock: Path) -> bool:
     return False
 
 
+def isolation(settings: Settings) -> Iterator[Finding]:
+    """The level that tasks would run at, then each protection; a missing one is nothing vital, no level at all is."""
+    found = confined(node_settings(settings))
+    if found.level is None:
+        yield Finding(name="isolation", ok=False, says=found.problem)
+        return
+    yield Finding(name="isolation", ok=True, says=f"tasks run at level {found.level}")
+    for each in found.protections:
+        yield Finding(name=f"isolation: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)
+
+
 def ledger(data_dir: Path) -> list[str]:
     """The invariants that do not hold, a sentence each. Reads only; a server may be running."""
     return read_only(data_dir / DATABASE_NAME, check.violations)
@@ -158,8 +171,9 @@ def _key_ring(settings: Settings) -> KeyRing:
     return KeyRing.parse(given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text())
 
 
-def findings(data_dir: Path) -> Iterator[Finding]:
+def findings(settings: Settings) -> Iterator[Finding]:
     """Every probe's finding; a probe that raises is a finding too."""
+    data_dir = settings.data_dir
     probes: Sequence[tuple[str, Callable[[], Finding]]] = (
         ("host", host),
         ("sqlite", sqlite),
@@ -175,6 +189,7 @@ def findings(data_dir: Path) -> Iterator[Finding]:
             yield probe()
         except (OSError, ValueError, KeyError, sqlite3.Error, subprocess.SubprocessError, httpx2.HTTPError) as error:
             yield Finding(name=name, ok=False, says=f"{type(error).__name__}: {error}")
+    yield from isolation(settings)
 
 
 def command(
@@ -200,15 +215,16 @@ def command(
     json_output
         The findings as JSON.
     """
-    where = data_dir or Settings.load({}).data_dir
+    settings = Settings.load({"data_dir": data_dir})
+    where = settings.data_dir
     console = Console(highlight=False, soft_wrap=True)
     if ledger_only:
         return _report_ledger(where, console)
     if audit_only:
-        return _report_audit(Settings.load({"data_dir": data_dir}), console)
+        return _report_audit(settings, console)
     if keys_only:
-        return _report_keys(Settings.load({"data_dir": data_dir}), console)
-    found = list(findings(where))
+        return _report_keys(settings, console)
+    found = list(findings(settings))
     if json_output:
         console.print_json(json.dumps([asdict(each) for each in found]))
     else:

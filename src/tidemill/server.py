@@ -31,13 +31,16 @@ from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
 from tidemill.engine.local import LocalEngine
+from tidemill.local_node import node_settings
 from tidemill.model.addresses import Allowed
 from tidemill.model.admission import Admission
 from tidemill.model.errors import Conflict, EngineUnavailable, TidemillError
 from tidemill.model.outlook import Outlook
 from tidemill.model.principal import Role
 from tidemill.model.region import Regions
-from tidemill.node.settings import NodeSettings, default_settings
+from tidemill.node.isolation import opening
+from tidemill.node.isolation.level import IsolationError
+from tidemill.node.launcher import launcher_path
 from tidemill.oidc.provider import Provider, Registration
 from tidemill.outgoing.client import Client
 from tidemill.outgoing.guard import Guard
@@ -103,6 +106,7 @@ def command(
     data_dir: Path | None = None,
     config: Path | None = None,
     engine: Literal["local"] | None = None,
+    isolation: Literal["auto", "process", "sandbox", "container"] | None = None,
 ) -> None:
     """Serve the API and run the scheduler until SIGTERM or Ctrl-C; tasks that run then go on.
 
@@ -120,8 +124,17 @@ def command(
         TOML file with settings.
     engine
         What supplies nodes [default: local].
+    isolation
+        How far tasks are confined [default: auto, as far as this machine can].
     """
-    flags = {"host": host, "port": port, "data_dir": data_dir, "config": config, "engine": engine}
+    flags = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "config": config,
+        "engine": engine,
+        "isolation": isolation,
+    }
     try:
         settings = Settings.load(flags)
     except SettingsError as error:
@@ -129,15 +142,20 @@ def command(
     logs.configure(level=settings.log_level, form=settings.log_format)
     try:
         serve(settings)
-    except (TidemillError, KeyRingError) as error:
+    except (TidemillError, KeyRingError, IsolationError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{error.strerror or error}: {error.filename or settings.data_dir}") from error
 
 
 def serve(settings: Settings) -> None:
-    """Run a server until a signal ends it. Raises Conflict when another one holds the data directory; OSError."""
+    """Run a server until a signal ends it. Raises OSError, Conflict when another one holds the data directory,
+
+    and IsolationError when tasks cannot be confined as the settings ask for.
+    """
     signals = _Signals()
+    # the node would refuse as well, but nobody would read it
+    opening.look(node_settings(settings), launcher_path())
     _make_directories(settings.data_dir)
     with ExitStack() as stack:
         stack.enter_context(_lock(settings.data_dir))
@@ -278,7 +296,7 @@ def _put_together(settings: Settings, local_url: str) -> _Running:
     if admin.generated:
         sys.stderr.write(f"API key of {admin.workspace}'s admin, shown this once: {admin.api_key}\n")
     jobs.finish_deletes(parts, now=_now())
-    engine = LocalEngine(_node_settings(settings), parts.blobs.path)
+    engine = LocalEngine(node_settings(settings), parts.blobs.path)
     scheduler = Scheduler(
         database=parts.database,
         engine=engine,
@@ -338,19 +356,6 @@ def _limits(settings: Settings) -> Limits:
         unpacked_entries=settings.max_unpacked_entries,
         build_memory_mb=settings.build_memory_mb,
         build_timeout_s=settings.build_timeout_s,
-    )
-
-
-def _node_settings(settings: Settings) -> NodeSettings:
-    machine = default_settings(settings.data_dir)
-    return replace(
-        machine,
-        region=settings.region,
-        memory_mb=settings.node_memory_mb or machine.memory_mb,
-        slots=settings.node_slots or machine.slots,
-        limits=settings.task_limits,
-        task_pids=settings.task_pids,
-        cpu_quota=settings.task_cpu_quota,
     )
 
 

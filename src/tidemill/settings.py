@@ -106,6 +106,25 @@ class Settings(BaseSettings):
         default=False,
         description="Whether a task gets no more than its share of CPU even when others leave some (needs cgroups).",
     )
+    isolation: Literal["auto", "process", "sandbox", "container"] = Field(
+        default="auto", description="How far tasks are confined (docs/isolation.md); auto: as far as this machine can."
+    )
+    minimum_isolation: Literal["process", "sandbox", "container"] | None = Field(
+        default=None, description="Level below which the server refuses to start; absent: none."
+    )
+    task_uid_first: Annotated[int, Field(ge=1000, lt=(1 << 32) - 65_536)] = Field(
+        default=200_000,
+        description="Where a server that is root looks for numbers of users that tasks run as, each one of its own.",
+    )
+    task_uid_count: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=4096, description="How many such users there are; 0: tasks run as the user of the server."
+    )
+    task_read_paths: tuple[Path, ...] = Field(
+        default=(), description="Absolute paths, as a JSON list, that tasks and builds may read beside the system's."
+    )
+    task_write_paths: tuple[Path, ...] = Field(
+        default=(), description="Absolute paths, as a JSON list, that tasks and builds may read and write."
+    )
     build_memory_mb: Annotated[int, Field(ge=64)] = Field(
         default=1024, description="Memory that a build may use, in MB; less where the biggest node has less."
     )
@@ -258,6 +277,14 @@ class Settings(BaseSettings):
     @classmethod
     def _exceptions_are_networks_or_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         Allowed.parse(value)
+        return value
+
+    @field_validator("task_read_paths", "task_write_paths")
+    @classmethod
+    def _paths_are_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if not path.is_absolute():
+                raise ValueError(f"{str(path)!r} must be an absolute path, such as /srv/data")
         return value
 
     @field_validator("data_dir")

@@ -52,7 +52,9 @@ class Server:
         own = {"TIDEMILL_DATA_DIR": str(self.data), "XDG_CONFIG_HOME": str(self.data.parent / "config")}
         # all that a test sends without a credential comes from one address
         limits = {"TIDEMILL_UNAUTHENTICATED_PER_S": "0"}
-        return clean | own | limits | dict(self.settings)
+        # scripts of jobs run the interpreter of the tests, which no job has by itself
+        paths = {"TIDEMILL_TASK_READ_PATHS": json.dumps([sys.prefix, sys.base_prefix])}
+        return clean | own | limits | paths | dict(self.settings)
 
     def start(self) -> None:
         with (self.data.parent / "server.log").open("ab") as log:

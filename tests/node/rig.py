@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -89,7 +90,15 @@ class Rig:
         self.blobs = root / "blobs"
         (self.blobs / "images").mkdir(parents=True)
         (self.blobs / "sources").mkdir()
-        self.settings = NodeSettings(data_dir=self.data, memory_mb=4096, slots=8)
+        # scripts of tests leave their traces here, whoever they run as
+        root.chmod(0o777)
+        self.settings = NodeSettings(
+            data_dir=self.data,
+            memory_mb=4096,
+            slots=8,
+            task_read_paths=(sys.prefix, sys.base_prefix),
+            task_write_paths=(str(root),),
+        )
         self.term = 1
         self._engines: list[LocalEngine] = []
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import alive, until
+from tidemill.node.isolation.process import Ground, ProcessIsolation
+from tidemill.node.isolation.protections import probe
 from tidemill.node.spawn import Command, Ended, Fact, PlainProcess, Spawner, Started, start_time
 
 
@@ -100,4 +102,5 @@ def test_a_command_that_does_not_exist_cannot_be_started(plain: Plain) -> None:
 
 
 def test_without_the_launcher_a_node_says_so() -> None:
-    assert Spawner(None, -1).capabilities == frozenset()
+    isolation = ProcessIsolation(Spawner(None, -1), probe(None, None), Ground(places=()))
+    assert isolation.capabilities == {"isolation_process"}

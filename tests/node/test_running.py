@@ -345,6 +345,8 @@ def test_launching_twice_starts_once(rig: Rig, engine: LocalEngine) -> None:
 
 def test_what_does_not_fit_waits_in_order_and_can_be_withdrawn(rig: Rig) -> None:
     engine = rig.engine(slots=2, memory_mb=1024)
+    (rig.root / "order").touch()
+    (rig.root / "order").chmod(0o666)
     image = rig.shell(f"echo $TASK_INDEX >> {rig.root}/order; while [ ! -e {rig.root}/go ]; do sleep 0.02; done")
     leases = [rig.lease(image, index) for index in range(6)]
     rig.launch(engine, *leases)
@@ -400,8 +402,13 @@ def test_a_lease_that_nobody_renews_is_ended(rig: Rig, engine: LocalEngine) -> N
 
 
 def test_a_killed_launcher_is_a_loss(rig: Rig, engine: LocalEngine) -> None:
-    script = f"(while :; do sleep 1; done) & echo $! > {rig.root}/child; kill -9 $PPID; sleep 60"
-    outcome = rig.run(engine, rig.lease(rig.shell(DAEMON.format(root=rig.root) + script)))
+    # not by the task: that cannot, where it is confined
+    script = f"(while :; do sleep 1; done) & echo $! > {rig.root}/child; echo $PPID > {rig.root}/launcher; sleep 60"
+    lease = rig.lease(rig.shell(DAEMON.format(root=rig.root) + script))
+    rig.launch(engine, lease)
+    rig.pid_from("child")
+    os.kill(rig.pid_from("launcher"), signal.SIGKILL)
+    outcome = Reader(engine).outcome(lease.attempt)
     assert outcome.kind is OutcomeKind.LOST
     assert not alive(rig.pid_from("child"))
     assert daemons(rig) == []

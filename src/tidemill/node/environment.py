@@ -1,7 +1,8 @@
 """What the process of an attempt is started with: its command and its environment."""
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from tidemill.model.lease import BuildLease, TaskLease
 from tidemill.node.build.archive import APP_NAME, ImageManifest
+from tidemill.node.isolation.protocol import Needs
 
 TASK_FILE: Final = "task.json"
 RESULT_FILE: Final = "result.json"
+# variables that name files for those who install packages
+INSTALLER_PREFIXES: Final = ("UV_", "PIP_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # the official SDKs read their position in the document from the variable that BL_TASK_KEY names; ours has one element,
 # so that is always 0, and TASK_INDEX can hold the true index (docs/wire.md, 8.1)
@@ -25,6 +29,7 @@ class Invocation:
     words: tuple[str, ...]
     directory: Path
     environment: Mapping[str, str]
+    needs: Needs
 
 
 def task_invocation(
@@ -55,7 +60,9 @@ def task_invocation(
         "TIDEMILL_WORK_DIR": own,
         "TIDEMILL_ATTEMPT": str(lease.attempt.number),
     }
-    return Invocation(words=manifest.command, directory=app, environment=environment)
+    prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
+    needs = Needs(read=(image, *prefix), write=(work,))
+    return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 
 def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapping[str, str]) -> Invocation:
@@ -68,7 +75,35 @@ def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapp
     )
     defaults = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", "UV_CACHE_DIR": str(cache)}
     own = {"HOME": str(work), "TMPDIR": str(work), "PYTHONUNBUFFERED": "1"}
-    return Invocation(words=words, directory=work, environment={**defaults, **variables, **own})
+    needs = Needs(
+        read=(file_path(lease.source.url), *_installer_paths(variables)),
+        write=(work, Path(variables.get("UV_CACHE_DIR", cache)), file_path(lease.upload_url).parent),
+    )
+    return Invocation(words=words, directory=work, environment={**defaults, **variables, **own}, needs=needs)
+
+
+def both_names(path: Path) -> tuple[Path, ...]:
+    """``path`` as it is written, and as it is without links, for it may be reached by either."""
+    return tuple(dict.fromkeys((path, path.resolve())))
+
+
+def _installer_paths(variables: Mapping[str, str]) -> Iterator[Path]:
+    """Where our own programs lie, and what the node's variables name: certificates, indexes, constraints."""
+    # not sys.path: the folder that the server happened to be started in is part of it
+    for path in (sys.prefix, sys.base_prefix, Path(__file__).parents[2]):
+        yield from both_names(Path(path))
+    for name, value in variables.items():
+        if name == "PYTHONPATH":
+            yield from filter(Path.is_absolute, map(Path, value.split(os.pathsep)))
+        elif name.startswith(INSTALLER_PREFIXES):
+            yield from _named_paths(value)
+
+
+def _named_paths(value: str) -> Iterator[Path]:
+    for word in value.replace(",", " ").split():
+        path = file_path(word) if word.startswith("file:") else Path(word)
+        if path.is_absolute() and path != Path("/") and path.exists():
+            yield path
 
 
 def file_path(url: str) -> Path:

@@ -21,6 +21,9 @@ from tidemill.node.channel.server import ChannelServer
 from tidemill.node.discovery import Card, Places, read_card, remove_socket, socket_path, take_lock
 from tidemill.node.events import Events
 from tidemill.node.images import Images
+from tidemill.node.isolation.level import IsolationError
+from tidemill.node.isolation.opening import Found, look, open_isolation
+from tidemill.node.isolation.protocol import Isolation
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
 from tidemill.node.launcher import launcher_path
 from tidemill.node.limits.files import CgroupFiles
@@ -36,7 +39,7 @@ from tidemill.node.run import Tools
 from tidemill.node.settings import NodeSettings, default_settings, node_environment
 from tidemill.node.spawn import Spawner, boot_id, start_time
 from tidemill.node.supervisor import Capacity, Supervisor, Workplace
-from tidemill.node.workdir import open_work_roots, remove_work_roots
+from tidemill.node.workdir import NOT_EVERYBODYS, TMPFS_ROOTS, WorkRoots, open_work_roots, remove_work_roots
 from tidemill.node.worker import Worker
 
 # what only looks whether the lock is free holds it for an instant
@@ -45,6 +48,7 @@ LOCK_PATIENCE_S: Final = 2.0
 REAP_PATIENCE_S: Final = 30.0
 IDLE_CHECK_S: Final = 1.0
 LOCKED: Final = 3
+NOT_ISOLATED: Final = 4
 
 _POLL_S: Final = 0.01
 
@@ -67,7 +71,8 @@ def run(settings: NodeSettings, report: Callable[[str], None], company: Sequence
 
     ``report`` is called once: with "" when calls are answered, else with the reason why there will be none. ``company``
     are processes, as the server that started it, that may be moved to another cgroup with the node (docs/limits.md).
-    Returns the exit code: 0, or 3 when another node holds the lock.
+    Returns the exit code: 0, 3 when another node holds the lock, or 4 when attempts cannot be isolated as the settings
+    ask for.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.umask(0o077)
@@ -77,19 +82,29 @@ def run(settings: NodeSettings, report: Callable[[str], None], company: Sequence
     if take_lock(places.lock, LOCK_PATIENCE_S) is None:
         report(f"another node holds {places.lock}")
         return LOCKED
+    try:
+        found = look(settings, launcher_path())
+    except IsolationError as error:
+        report(str(error))
+        return NOT_ISOLATED
     with suppress(OSError):
         os.chdir("/")
     # three descriptors a task: the usual soft limit of 1,024 would end at some 340 of them
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    _Node(settings, places, (os.getpid(), *company)).run(report)
+    try:
+        node = _Node(settings, places, found, (os.getpid(), *company))
+    except IsolationError as error:
+        report(str(error))
+        return NOT_ISOLATED
+    node.run(report)
     return 0
 
 
 class _Node:
     """All parts of a running node."""
 
-    def __init__(self, settings: NodeSettings, places: Places, movable: Sequence[int]) -> None:
+    def __init__(self, settings: NodeSettings, places: Places, found: Found, movable: Sequence[int]) -> None:
         self._settings = settings
         self._places = places
         self._loop = loop = Loop()
@@ -102,21 +117,31 @@ class _Node:
         self._files = CgroupFiles()
         self._groups = _open_groups(self._files, settings, places, movable)
         endings = _inherit(past, loop.now)
+        spawner = Spawner(launcher_path(), alive)
+        # before the first thread: the others would keep the old /proc
+        isolation = open_isolation(settings, found, spawner)
         self._journal = Journal(places.own / "journal", past)
         self._disk = Worker(loop, "disk")
         self._chores = Worker(loop, "chores")
         self._spool = Spool(places.logs, self._incarnation, settings.log_spool_bytes)
         self._blocks = Blocks(loop, self._spool, settings.log_block_bytes, settings.log_block_s)
-        spawner = Spawner(launcher_path(), alive)
         self._arguments = ArgumentsServer(loop)
-        self._roots = open_work_roots(settings.data_dir)
+        self._roots = _work_roots(settings, isolation)
         images = Images(settings.data_dir / "images", self._chores)
         # the order of construction is the order at the end of a turn: what starts is journaled by the events after it
         self._events = Events(loop, self._journal, self._disk, places.results)
         self._memory = Worker(loop, "memory")
         watch = Watch(loop, self._memory)
         self._keeper = keeper = Keeper(loop, self._groups, pids=settings.task_pids, cpu_quota=settings.cpu_quota)
-        tools = Tools(loop=loop, spawner=spawner, blocks=self._blocks, events=self._events, memory=watch, keeper=keeper)
+        tools = Tools(
+            loop=loop,
+            spawner=spawner,
+            isolation=isolation,
+            blocks=self._blocks,
+            events=self._events,
+            memory=watch,
+            keeper=keeper,
+        )
         place = Workplace(
             roots=self._roots,
             cache=places.cache,
@@ -134,7 +159,7 @@ class _Node:
             Parts(
                 settings=settings,
                 incarnation=self._incarnation,
-                capabilities=spawner.capabilities | self._groups.facts.capabilities,
+                capabilities=isolation.capabilities | self._groups.facts.capabilities,
                 images=images,
                 journal=self._journal,
                 events=self._events,
@@ -207,6 +232,11 @@ class _Node:
         self._places.card.unlink(missing_ok=True)
         remove_socket(self._settings.data_dir, self._socket_path)
         log.info("node %s has ended", self._incarnation)
+
+
+def _work_roots(settings: NodeSettings, isolation: Isolation) -> WorkRoots:
+    candidates = NOT_EVERYBODYS if isolation.shares_memory else TMPFS_ROOTS
+    return open_work_roots(settings.data_dir, candidates, passable=isolation.has_users)
 
 
 def _open_alive(path: Path) -> int:

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
+from tidemill.node.isolation.protocol import Isolation, Seat
 from tidemill.node.journal import Running
 from tidemill.node.limits.groups import Usage
 from tidemill.node.limits.keeper import Keeper, Kept
@@ -53,6 +54,7 @@ class Tools:
 
     loop: Loop
     spawner: Spawner
+    isolation: Isolation
     blocks: Blocks
     events: Events
     memory: Watch
@@ -62,8 +64,11 @@ class Tools:
 class Run:
     """Started by ``start``; calls ``on_end`` once, with the outcome, when nothing of it is left."""
 
-    def __init__(self, tools: Tools, lease: Lease, work: Path, on_end: "Callable[[Run, Outcome], None]") -> None:
+    def __init__(
+        self, tools: Tools, lease: Lease, seat: Seat, work: Path, on_end: "Callable[[Run, Outcome], None]"
+    ) -> None:
         self.lease = lease
+        self.seat = seat
         self.work = work
         self._tools = tools
         self._on_end = on_end
@@ -104,7 +109,7 @@ class Run:
                 stderr=theirs[1],
                 join=() if self._group is None else self._group.join,
             )
-            process = self._tools.spawner.start(command)
+            process = self._tools.isolation.start(self.seat, invocation.needs, command)
         except (OSError, ValueError) as error:
             self._fact = NotStarted("exec", getattr(error, "errno", None) or errno.EINVAL)
             self._finish()
@@ -115,6 +120,11 @@ class Run:
         self._process = process
         self._tools.loop.watch(process.fd, READ, self._process_ready)
         self._process_ready(READ)
+
+    @property
+    def left_nothing(self) -> bool:
+        """Once it has ended: whether its end was seen, so that nothing of it is alive for sure."""
+        return not isinstance(self._fact, Vanished)
 
     def stop(self, reason: Reason, grace_s: float) -> None:
         """SIGTERM to the whole tree, SIGKILL after ``grace_s``. The first reason counts, the shortest grace too."""

@@ -30,6 +30,10 @@ _KEPT_PREFIXES: Final = ("LC_", "UV_", "PIP_")
 class NodeSettings:
     """Everything a node depends on but its data directory's contents.
 
+    ``isolation`` is a level or ``auto``, ``minimum_isolation`` a level or empty. ``task_uid_first`` and
+    ``task_uid_count`` say which users tasks of a node that is root run as, each one of its own at a time (count 0: all
+    as the node's). ``task_read_paths`` and ``task_write_paths`` are absolute paths that attempts may use beside theirs.
+
     ``memory_mb`` and ``slots`` are what leases may use in all. ``idle_exit_s`` is how long a node with nothing to run
     waits for a server before it ends. ``log_spool_bytes`` bounds the output that waits for a server. ``limits`` is
     ``auto`` or ``none`` (docs/limits.md); ``task_pids`` bounds the processes and threads of an attempt, and with
@@ -47,6 +51,12 @@ class NodeSettings:
     limits: str = "auto"
     task_pids: int = 2048
     cpu_quota: bool = False
+    isolation: str = "auto"
+    minimum_isolation: str = ""
+    task_uid_first: int = 200_000
+    task_uid_count: int = 4096
+    task_read_paths: tuple[str, ...] = ()
+    task_write_paths: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """One line that ``from_json`` reads."""
@@ -56,7 +66,8 @@ class NodeSettings:
     def from_json(cls, text: str) -> "NodeSettings":
         """Raises ValueError or TypeError when ``text`` is not what ``to_json`` of this version writes."""
         document = json.loads(text)
-        return cls(**{**document, "data_dir": Path(document["data_dir"])})
+        paths = {name: tuple(document[name]) for name in ("task_read_paths", "task_write_paths")}
+        return cls(**{**document, **paths, "data_dir": Path(document["data_dir"])})
 
     def digest(self) -> str:
         """Tells whether a node that runs was started with these settings."""

@@ -299,10 +299,6 @@ class Spawner:
         if launcher is not None:
             _become_subreaper()
 
-    @property
-    def capabilities(self) -> frozenset[str]:
-        return frozenset({"launcher"} if self._launcher is not None else ())
-
     def start(self, command: Command) -> Process:
         """Raises OSError when it could not be started; with the launcher that may also come as a NotStarted."""
         if self._launcher is None:

@@ -23,6 +23,7 @@ from tidemill.node.environment import (
     task_invocation,
 )
 from tidemill.node.images import Images, check_digest
+from tidemill.node.isolation.protocol import Seat
 from tidemill.node.loop import Timer
 from tidemill.node.run import Reason, Run, Tools
 from tidemill.node.workdir import WorkRoots, remove_quickly
@@ -207,9 +208,8 @@ class Supervisor:
         while self._queue and len(batch) < STARTS_A_TURN:
             held = self._queue[0]
             if held.phase is Phase.QUEUED:
-                if not self._fits(held.lease):
+                if not self._fits(held.lease) or not self._reserve(held):
                     break
-                self._reserve(held)
                 batch.append(held)
             self._queue.popleft()
         if not batch:
@@ -233,13 +233,21 @@ class Supervisor:
         memory_mb = self._memory_mb + lease.memory_mb
         return len(self._running) < self._capacity.slots and memory_mb <= self._capacity.memory_mb
 
-    def _reserve(self, held: Held) -> None:
+    def _reserve(self, held: Held) -> bool:
+        """False when nobody is left for it to run as: directories of attempts that have ended are still removed."""
+        try:
+            # a build installs into caches that builds share, so it is the node's user that runs it
+            seat = self._tools.isolation.seat(own=not isinstance(held.lease, BuildLease))
+        except OSError:
+            self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
+            return False
         held.phase = Phase.RUNNING
         root = self._place.roots.builds if isinstance(held.lease, BuildLease) else self._place.roots.tasks
         work = root / str(held.lease.attempt).replace("/", "-")
-        held.run = Run(self._tools, held.lease, work, self._ended)
+        held.run = Run(self._tools, held.lease, seat, work, self._ended)
         self._running.add(held.run)
         self._memory_mb += held.lease.memory_mb
+        return True
 
     def _release(self, run: Run) -> None:
         self._running.discard(run)
@@ -249,6 +257,7 @@ class Supervisor:
         for held in reversed(batch):
             if held.run is not None:
                 self._release(held.run)
+                self._tools.isolation.leave(held.run.seat, empty=True)
             held.run, held.phase = None, Phase.QUEUED
             self._queue.appendleft(held)
         self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
@@ -259,7 +268,7 @@ class Supervisor:
     def _start(self, held: Held) -> None:
         assert held.run is not None
         try:
-            invocation = self._invocation(held, held.run.work)
+            invocation = self._invocation(held, held.run.seat, held.run.work)
         except (OSError, ValueError) as error:
             outcome = Outcome(
                 kind=OutcomeKind.LOST,
@@ -270,7 +279,7 @@ class Supervisor:
             return
         held.run.start(invocation)
 
-    def _invocation(self, held: Held, work: Path) -> Invocation:
+    def _invocation(self, held: Held, seat: Seat, work: Path) -> Invocation:
         lease = held.lease
         work.mkdir(mode=0o700)
         if isinstance(lease, BuildLease):
@@ -279,6 +288,8 @@ class Supervisor:
         manifest = self._place.images.find(lease.image.digest)
         assert manifest is not None
         (work / TASK_FILE).write_bytes(lease.arguments.encode("utf-8", "surrogatepass"))
+        for path in (work / TASK_FILE, work):
+            self._tools.isolation.hand_over(seat, path)
         held.arguments_path = self._place.arguments.offer(lease.arguments)
         url = self._place.arguments.url(held.arguments_path)
         return task_invocation(lease, self._place.images.path(lease.image.digest), manifest, work, url)
@@ -289,7 +300,7 @@ class Supervisor:
         if isinstance(run.lease, BuildLease) and outcome.kind is not OutcomeKind.SUCCEEDED:
             self._remove_upload(run.lease)
         self._release(run)
-        self._clean(run.work)
+        self._clean(run)
         self._finish(held, outcome)
 
     def _remove_upload(self, lease: BuildLease) -> None:
@@ -298,9 +309,15 @@ class Supervisor:
             image.unlink(missing_ok=True)
             image.with_name(f"{PARTIAL_PREFIX}{image.name}").unlink(missing_ok=True)
 
-    def _clean(self, work: Path) -> None:
-        if not remove_quickly(work, (TASK_FILE, RESULT_FILE)):
-            self._place.worker.submit(lambda: shutil.rmtree(work, ignore_errors=True), _ignore)
+    def _clean(self, run: Run) -> None:
+        def cleaned(_result: object) -> None:
+            # who it ran as is nobody else before nothing of it is left
+            self._tools.isolation.leave(run.seat, empty=run.left_nothing)
+
+        if remove_quickly(run.work, (TASK_FILE, RESULT_FILE)):
+            cleaned(None)
+        else:
+            self._place.worker.submit(lambda: shutil.rmtree(run.work, ignore_errors=True), cleaned)
 
     def _end_unstarted(self, held: Held, kind: OutcomeKind, message: str) -> None:
         self._finish(held, Outcome(kind=kind, message=message, ended_at=self._tools.loop.now))
@@ -344,8 +361,4 @@ def _owner(lease: Lease) -> tuple[str, int]:
 
 
 def _nothing() -> None:
-    pass
-
-
-def _ignore(_result: object) -> None:
     pass

@@ -13,6 +13,11 @@ from typing import Final
 TMPFS_ROOM_BYTES: Final = 1 << 30
 TMPFS_ROOTS: Final = (Path("/dev/shm"), Path("/run"))  # noqa: S108  # made with mode 0700, and refused unless it is ours
 
+# without /dev/shm, where a task may open whatever is of its user
+NOT_EVERYBODYS: Final = TMPFS_ROOTS[1:]
+
+_PRIVATE: Final = 0o700
+_PASSABLE: Final = 0o711
 _TMPFS_MAGIC: Final = "tmpfs"
 
 
@@ -24,12 +29,20 @@ class WorkRoots:
     builds: Path
 
 
-def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS) -> WorkRoots:
-    """Find or make both, and empty them: what a node that died has left is nobody's."""
+def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS, *, passable: bool = False) -> WorkRoots:
+    """Find or make both, and empty them: what a node that died has left is nobody's.
+
+    ``passable``: others than the node may pass through that of tasks, each to a directory of its own.
+    """
     on_disk = data_dir / "node" / "work"
     on_disk.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = f"tidemill-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
-    tasks = next((root / name for root in candidates if _is_roomy_tmpfs(root) and _own(root / name)), on_disk)
+    tasks = next((root / name for root in candidates if _is_roomy_tmpfs(root) and _own(root / name)), None)
+    if tasks is None:
+        # the folder of the node itself is closed
+        tasks = data_dir / "work" if passable else on_disk
+        tasks.mkdir(mode=_PRIVATE, exist_ok=True)
+    tasks.chmod(_PASSABLE if passable else _PRIVATE)
     roots = WorkRoots(tasks=tasks, builds=on_disk)
     for root in {roots.tasks, roots.builds}:
         for left in root.iterdir():
@@ -61,7 +74,8 @@ def _own(folder: Path) -> bool:
     except OSError:
         return False
     found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) == 0o700
+    mode = stat.S_IMODE(found.st_mode)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and mode in {_PRIVATE, _PASSABLE}
 
 
 def remove_quickly(folder: Path, known: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from tidemill.model.errors import EngineUnavailable, StaleTerm, TidemillError
 from tidemill.node.channel.frames import BadFrame, Document, Frame, FrameReader, encode
+from tidemill.node.channel.peer import is_below_us
 from tidemill.node.loop import ERROR, READ, WRITE, Loop, Timer
 
 READ_BYTES: Final = 1 << 20
@@ -25,7 +26,7 @@ Handler = Callable[[Document, bool], Answer]
 
 
 class ChannelServer:
-    """Listens on a Unix socket that only this user can open."""
+    """Listens on a Unix socket that only this user can open, and hangs up on tasks of this node."""
 
     def __init__(self, loop: Loop, path: Path, handle: Handler) -> None:
         """Replaces a socket that a dead node has left at ``path``. ``on_connections`` gets how many there are."""
@@ -81,6 +82,10 @@ class ChannelServer:
                 accepted, _address = self._listener.accept()
             except OSError:
                 return
+            if is_below_us(accepted):
+                log.warning("a task has tried to speak to its node")
+                accepted.close()
+                continue
             accepted.setblocking(False)
             self._connections.add(_Connection(self, self._loop, accepted))
             self.on_connections(len(self._connections))

@@ -101,7 +101,8 @@ int make_ruleset(const struct wish *wish)
         size = version >= 4 ? offsetof(struct ruleset, scoped) : offsetof(struct ruleset, network);
     int ruleset = (int)syscall(CREATE_RULESET, &wanted, size, 0);
     for (size_t i = 0; ruleset >= 0 && i < wish->path_count; i++) {
-        if (wish->paths[i].use != PATH_SHOW && !allow(ruleset, &wish->paths[i], wanted.files)) {
+        if ((wish->paths[i].use == PATH_READ || wish->paths[i].use == PATH_WRITE) &&
+            !allow(ruleset, &wish->paths[i], wanted.files)) {
             int error = errno;
             close(ruleset);
             errno = error;

@@ -1,0 +1,62 @@
+"""What every program needs of the machine it runs on, and nothing that is anybody's own."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from tidemill.node.isolation.confinement import Files
+
+_PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_CONFIGURATION: Final = (
+    *("alternatives", "ca-certificates", "crypto-policies", "pki", "ssl", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
+    *(
+        "ld.so.preload",
+        "locale.alias",
+        "localtime",
+        "timezone",
+        "passwd",
+        "group",
+        "nsswitch.conf",
+        "hosts",
+        "host.conf",
+    ),
+    *("resolv.conf", "gai.conf", "services", "protocols", "mime.types", "os-release", "fonts", "java", "magic"),
+    *("pip.conf", "uv", "gitconfig"),
+)
+# sitecustomize.py of Debian's Python is a link to here, and an interpreter that finds it unreadable says so each time
+_CONFIGURATION_OF_PYTHONS: Final = "python3*"
+_KERNEL: Final = ("/proc", "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm")
+_DEVICES: Final = tuple(Path("/dev", name) for name in ("null", "zero", "full", "random", "urandom", "tty"))
+# semaphores and shared memory of POSIX are files here; Python's multiprocessing cannot do without
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # granted to tasks, not used by us
+
+
+def system_files() -> Files:
+    """What there is of it on this machine now."""
+    etc = Path("/etc")
+    configuration = [*(etc / name for name in _CONFIGURATION), *sorted(etc.glob(_CONFIGURATION_OF_PYTHONS))]
+    read = [*map(Path, _PROGRAMS), *configuration, *map(Path, _KERNEL)]
+    write = [*_DEVICES, _SHARED_MEMORY]
+    return Files(read=tuple(_without_covered(read)), write=tuple(p for p in write if p.exists()))
+
+
+def _without_covered(paths: Iterable[Path]) -> Iterator[Path]:
+    """Those that exist and do not lie, links followed, below one before them: each is another rule at each start."""
+    folders: list[Path] = []
+    for path in paths:
+        if path.exists() and not any(path.resolve().is_relative_to(folder) for folder in folders):
+            folders.append(path.resolve())
+            yield path
+
+
+def leave_no_shared_memory(uid: int) -> None:
+    """Remove what user ``uid``, of whom no process is left, has left in the shared memory of the machine."""
+    with os.scandir(_SHARED_MEMORY) as found:
+        left = [entry for entry in found if entry.stat(follow_symlinks=False).st_uid == uid]
+    for entry in left:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            Path(entry.path).unlink(missing_ok=True)

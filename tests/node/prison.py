@@ -1,0 +1,169 @@
+"""A node with something worth stealing: secrets in its data directory, a victim that runs, and a way in."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import tidemill
+from tests.node.rig import Reader, Rig, until
+from tidemill.engine.local import LocalEngine
+from tidemill.model.lease import Outcome, TaskLease
+from tidemill.node.channel.frames import Frame, encode
+from tidemill.node.launcher import LAUNCHER
+
+NOBODY: Final = 65534
+# the interpreter of the system can be reached by anybody, that of the tests perhaps not
+SYSTEM_PYTHON: Final = Path("/usr/bin/python3")
+_NUMBERS: Final = {
+    "x86_64": {"PTRACE": 101, "MOUNT": 165, "UMOUNT": 166, "CHROOT": 161, "INIT_MODULE": 175, "SYSLOG": 103}
+    | {"CLOCK_SETTIME": 227, "SETHOSTNAME": 170},
+    "aarch64": {"PTRACE": 117, "MOUNT": 40, "UMOUNT": 39, "CHROOT": 51, "INIT_MODULE": 105, "SYSLOG": 116}
+    | {"CLOCK_SETTIME": 112, "SETHOSTNAME": 161},
+}
+
+
+class Node(Enum):
+    """Who the node is, and so what it can keep its tasks from."""
+
+    ROOT = "root, with a user for each task"
+    ROOT_ALONE = "root, whose tasks are root too"
+    ORDINARY = "an ordinary user"
+
+
+class Prison:
+    """Runs scripts as tasks beside a victim."""
+
+    def __init__(self, rig: Rig, engine: LocalEngine, shared: Path) -> None:
+        """``shared`` is a folder that every task may write to."""
+        self._rig = rig
+        self._engine = engine
+        self._reader = Reader(engine)
+        self._index = 0
+        other = rig.image("sh", "-c", "true", files={"other": "another image"})
+        self._run(rig.lease(other))
+        report = f"echo $TIDEMILL_WORK_DIR > {shared}/work; echo $$ > {shared}/pid; exec sleep 600"
+        self.victim = rig.lease(rig.shell(report), self._next(), environment={"SECRET": "known"}, timeout_s=600)
+        rig.launch(engine, self.victim)
+        pid = until(lambda: (shared / "pid").exists() and (shared / "pid").read_text().strip())
+        cgroups = [str(path) for path in map(Path, ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")) if path.is_dir()]
+        self.variables = {
+            "PYTHON": str(SYSTEM_PYTHON),
+            "DATA": str(rig.data),
+            "OTHER_IMAGE": str(rig.data / "images" / other.digest),
+            "VICTIM_PID": pid,
+            "VICTIM_WORK": (shared / "work").read_text().strip(),
+            "NODE_PID": str(rig.node_pid),
+            "SERVER_PID": str(os.getpid()),
+            "SETUID_ID": str(shared / "setuid-id"),
+            "CGROUP": next(iter(cgroups), "/sys"),
+            "QUESTION": encode(Frame({"call": "inventory"})).hex(),
+            **{name: str(number) for name, number in _NUMBERS[platform.machine()].items()},
+        }
+        self._trials = rig.image("sh", "-c", 'eval "$TRIAL"', files={"program": "#!/bin/sh\n"})
+
+    def try_inside(self, script: str) -> Outcome:
+        """Run ``script`` as a task of its own; how it ended."""
+        return self._run(self._rig.lease(self._trials, self._next(), environment={**self.variables, "TRIAL": script}))
+
+    def try_outside(self, script: str, folder: Path, *, nobody: bool) -> int:
+        """Run ``script`` as an ordinary process of ours, or of user nobody, held back by nothing; its exit code."""
+        (folder / "program").write_text("#!/bin/sh\n")
+        words = ("sh", "-c", script)
+        done = subprocess.run(
+            # a mount that succeeds is nobody else's, and ends with it
+            ["unshare", "--mount", "--propagation", "private", *(as_nobody(*words) if nobody else words)],
+            env={"PATH": f"{os.defpath}:/usr/sbin:/sbin", **self.variables},
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode
+
+    def _run(self, lease: TaskLease) -> Outcome:
+        self._rig.launch(self._engine, lease)
+        return self._reader.outcome(lease.attempt)
+
+    def _next(self) -> int:
+        self._index += 1
+        return self._index
+
+
+@contextmanager
+def prison(kind: Node) -> Iterator[Prison]:
+    """One of its own, with a node of this kind."""
+    # not among the folders of the tests, through which only their user may pass
+    root = Path(tempfile.mkdtemp(prefix="tidemill-prison-", dir="/tmp"))
+    rig = Rig(root)
+    shared = root / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    setuid = Path(shutil.copy(shutil.which("id") or "/usr/bin/id", shared / "setuid-id"))
+    setuid.chmod(0o4755)
+    count = 0 if kind is Node.ROOT_ALONE else rig.settings.task_uid_count
+    rig.settings = replace(
+        rig.settings, task_uid_count=count, task_read_paths=(), task_write_paths=(str(shared),), slots=4
+    )
+    ordinary = _start_ordinary(rig) if kind is Node.ORDINARY else None
+    try:
+        engine = rig.engine()
+        engine.nodes()
+        for name in ("keyring.json", "tidemill.db"):
+            (rig.data / name).write_text("secret")
+            (rig.data / name).chmod(0o600)
+            shutil.chown(rig.data / name, rig.data.stat().st_uid)
+        yield Prison(rig, engine, shared)
+    finally:
+        rig.close()
+        if ordinary is not None:
+            ordinary.wait(20)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def as_nobody(*words: str) -> list[str]:
+    return ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--", *words]
+
+
+def nobodys_environment() -> dict[str, str]:
+    """For an interpreter that anybody can run, with what the tests import."""
+    folders = [str(Path(tidemill.__file__).parents[1]), sysconfig.get_path("purelib")]
+    return {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(folders), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def why_not_ordinary() -> str:
+    """Why no node can be tried as an ordinary user here; "" when one can."""
+    with suppress(OSError):
+        words = as_nobody(str(SYSTEM_PYTHON), "-c", "import tidemill.node.process")
+        done = subprocess.run(words, env=nobodys_environment(), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return f"user {NOBODY} cannot import the node: {done.stderr.strip()[-200:]}"
+        return "" if os.access(LAUNCHER, os.X_OK) else "the launcher is not built"
+    return "setpriv does not run here"
+
+
+def _start_ordinary(rig: Rig) -> subprocess.Popen[bytes]:
+    for path in (rig.root, *rig.root.rglob("*")):
+        if path.stat().st_mode & 0o4000 == 0:
+            shutil.chown(path, NOBODY, NOBODY)
+    ready, theirs = os.pipe()
+    with os.fdopen(ready, "rb") as said:
+        process = subprocess.Popen(
+            as_nobody(str(SYSTEM_PYTHON), "-m", "tidemill.node", rig.settings.to_json(), str(theirs)),
+            env=nobodys_environment(),
+            pass_fds=[theirs],
+            cwd="/",
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        line = said.readline()
+    assert line == b"ready\n", line
+    return process

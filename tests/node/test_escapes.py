@@ -1,0 +1,53 @@
+"""What a task can never do, tried from inside a task of a real node, and outside of one to see that the trial works."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.node.escapes import EVERY, NOT_FOR_ROOT
+from tests.node.prison import Node, Prison, prison, why_not_ordinary
+from tidemill.model.lease import OutcomeKind
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start nodes of several users")
+
+# a file's owner may change its mode, and where the node has but one user that is every task
+GAPS = {Node.ROOT: set[str](), Node.ROOT_ALONE: {"change a program by its mode"}} | {
+    Node.ORDINARY: {"change a program by its mode"}
+}
+
+
+@pytest.fixture(scope="module", params=list(Node), ids=lambda kind: kind.name.lower())
+def kind(request: pytest.FixtureRequest) -> Node:
+    found: Node = request.param
+    if found is Node.ORDINARY and (why := why_not_ordinary()):
+        pytest.skip(why)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cell(kind: Node) -> Iterator[Prison]:
+    with prison(kind) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_way_leads_out_of_a_task(cell: Prison, kind: Node, name: str) -> None:
+    outcome = cell.try_inside(EVERY[name])
+    found_a_way = outcome.kind is OutcomeKind.SUCCEEDED
+    assert found_a_way == (name in GAPS[kind]), outcome
+    assert found_a_way or outcome.kind is OutcomeKind.EXIT_CODE
+
+
+@pytest.fixture(scope="module")
+def open_cell() -> Iterator[Prison]:
+    with prison(Node.ROOT) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_way_is_one_where_nothing_stands_in_it(open_cell: Prison, tmp_path: Path, name: str) -> None:
+    if name == "load a module" and not Path("/proc/modules").exists():
+        pytest.skip("this machine has no modules to load")
+    assert open_cell.try_outside(EVERY[name], tmp_path, nobody=name in NOT_FOR_ROOT) == 0

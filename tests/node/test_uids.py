@@ -1,0 +1,95 @@
+"""Users of their own: no two attempts at once are the same one, and none belongs to somebody else."""
+
+import errno
+import os
+import pwd
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.node.rig import Reader, Rig, until
+from tidemill.node.isolation.uids import UidPool, lent_ranges, open_pool
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give to tasks")
+
+
+def test_a_number_is_given_once_and_again_as_late_as_possible() -> None:
+    pool = UidPool([7, 8, 9])
+    assert [pool.take(), pool.take()] == [7, 8]
+    pool.give_back(7)
+    assert [pool.take(), pool.take()] == [9, 7]
+    with pytest.raises(OSError, match="in use") as none:
+        pool.take()
+    assert none.value.errno == errno.EAGAIN
+
+
+def test_numbers_of_accounts_are_left_out() -> None:
+    # nobody, in most places
+    taken = max(entry.pw_uid for entry in pwd.getpwall())
+    with closing(open_pool(taken - 1, 3)) as pool:
+        assert taken not in {pool.take() for _ in range(len(pool))}
+
+
+def test_numbers_of_rootless_containers_are_known(tmp_path: Path) -> None:
+    (tmp_path / "subuid").write_text("ann:100000:65536\n# nothing\nbob:x:1\n1001:300000:10\n")
+    assert lent_ranges(tmp_path / "subuid") == [range(100_000, 165_536), range(300_000, 300_010)]
+    assert lent_ranges(tmp_path / "none") == []
+
+
+def test_two_nodes_of_a_machine_have_different_users() -> None:
+    first = 3_000_000_000
+    with closing(open_pool(first, 3)) as one, closing(open_pool(first, 3)) as other:
+        assert [one.take(), one.take(), other.take()] == [first, first + 1, first + 3]
+    with closing(open_pool(first, 3)) as next_one:
+        assert next_one.take() == first
+
+
+@as_root
+def test_each_task_is_a_user_of_its_own_and_its_directory_is_that_users(rig: Rig) -> None:
+    engine = rig.engine()
+    script = f"stat -c '%u %a' $TIDEMILL_WORK_DIR $TIDEMILL_TASK_FILE > {rig.root}/$TASK_INDEX; "
+    script += f"id -u >> {rig.root}/$TASK_INDEX; echo '1' > $TIDEMILL_RESULT_FILE; mv {rig.root}/$TASK_INDEX "
+    script += f"{rig.root}/done-$TASK_INDEX; while [ ! -e {rig.root}/go ]; do sleep 0.02; done"
+    leases = [rig.lease(rig.shell(script), index) for index in range(3)]
+    rig.launch(engine, *leases)
+    done = [rig.root / f"done-{index}" for index in range(3)]
+    until(lambda: all(path.exists() for path in done))
+    (rig.root / "go").touch()
+    users = []
+    for path in done:
+        work, task, uid = path.read_text().splitlines()
+        assert (work, task) == (f"{uid} 700", f"{uid} 600")
+        users.append(int(uid))
+    assert len(set(users)) == 3
+    assert all(uid >= rig.settings.task_uid_first for uid in users)
+    reader = Reader(engine)
+    assert [reader.outcome(lease.attempt).result for lease in leases] == ["1\n"] * 3
+
+
+@as_root
+def test_a_user_is_given_again_when_nothing_of_it_is_left(rig: Rig) -> None:
+    engine = rig.engine(task_uid_count=1)
+    image = rig.shell("echo x > /dev/shm/tidemill-$(id -u); mkdir -p $TMPDIR/deep/er; id -u > $TIDEMILL_RESULT_FILE")
+    outcomes = []
+    for index in range(3):
+        lease = rig.lease(image, index)
+        rig.launch(engine, lease)
+        outcomes.append(Reader(engine).outcome(lease.attempt))
+    (uid,) = {outcome.result for outcome in outcomes}
+    assert uid is not None
+    # two at once wait for each other rather than share it
+    together = [rig.lease(image, index) for index in (10, 11)]
+    rig.launch(engine, *together)
+    reader = Reader(engine)
+    assert {reader.outcome(lease.attempt).result for lease in together} == {uid}
+    until(lambda: not Path(f"/dev/shm/tidemill-{uid.strip()}").exists())
+
+
+@as_root
+def test_without_users_tasks_run_as_the_node(rig: Rig) -> None:
+    engine = rig.engine(task_uid_count=0)
+    outcome = rig.run(engine, rig.lease(rig.shell("id -u > $TIDEMILL_RESULT_FILE")))
+    assert outcome.result == "0\n"
+    (node,) = engine.nodes()
+    assert "own_uid" not in node.capabilities
