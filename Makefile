@@ -59,10 +59,11 @@ fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minute
 drills: $(READY) ## kill -9 of server and node under a running execution, again and again
 	$(PY) -m scripts.drills
 
-bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second, what credentials cost
+bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second, what credentials and confinement cost
 	$(PY) -m bench.run
 	$(PY) -m bench.requests
 	$(PY) -m bench.authentication
+	$(PY) -m bench.confinement
 
 bench-million: $(READY) ## a million tasks in one execution: memory, and how long pages take while it runs (10 min)
 	$(PY) -m bench.million
