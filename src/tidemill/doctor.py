@@ -22,6 +22,7 @@ from rich.table import Table
 from uv import find_uv_bin
 
 from tidemill.confinement_findings import confined
+from tidemill.limit_findings import bounds
 from tidemill.local_node import node_settings
 from tidemill.node.launcher import launcher_path
 from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
@@ -147,6 +148,15 @@ def isolation(settings: Settings) -> Iterator[Finding]:
         yield Finding(name=f"isolation: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)
 
 
+def limits(settings: Settings) -> Iterator[Finding]:
+    """What the kernel bounds for tasks; a bound that is missing is nothing vital."""
+    found = bounds(
+        settings.data_dir / "node", node_runs=_is_held(settings.data_dir / "node.lock"), limits=settings.task_limits
+    )
+    for each in found:
+        yield Finding(name=f"limits: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)
+
+
 def ledger(data_dir: Path) -> list[str]:
     """The invariants that do not hold, a sentence each. Reads only; a server may be running."""
     return read_only(data_dir / DATABASE_NAME, check.violations)
@@ -190,6 +200,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         except (OSError, ValueError, KeyError, sqlite3.Error, subprocess.SubprocessError, httpx2.HTTPError) as error:
             yield Finding(name=name, ok=False, says=f"{type(error).__name__}: {error}")
     yield from isolation(settings)
+    yield from limits(settings)
 
 
 def command(

@@ -13,11 +13,13 @@ from tests.node.rig import NODE, Reader, Rig, alive, read_logs, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.lease import OutcomeKind
+from tidemill.node.limits.facts import LimitFacts
 from tidemill.node.limits.files import CgroupFiles
 from tidemill.node.limits.groups import Control
 from tidemill.node.limits.leftovers import clear, remembered
+from tidemill.node.limits.look import look, of_node
 from tidemill.node.limits.places import PREFIX, own_places
-from tidemill.node.limits.probe import LimitFacts, open_groups
+from tidemill.node.limits.probe import open_groups
 
 MB: Final = 1 << 20
 FILES: Final = CgroupFiles()
@@ -264,6 +266,15 @@ def test_a_group_that_cannot_be_made_costs_another_try_and_not_the_task(rig: Rig
 @memory
 def test_a_node_says_what_it_limits(rig: Rig, engine: LocalEngine, facts: LimitFacts) -> None:
     assert facts.capabilities <= engine.nodes()[0].capabilities
+    assert of_node(rig.data / "node") == facts
+
+
+def test_a_look_says_what_a_node_would_find_and_leaves_nothing(facts: LimitFacts) -> None:
+    before = own_places(FILES)
+    assert look() == facts
+    left = [path for place in own_places(FILES) for path in FILES.children(place.folder)]
+    assert [path for path in left if path.endswith(f"look-{os.getpid()}")] == []
+    assert own_places(FILES) == before
 
 
 def test_a_node_without_limits_says_so_and_watches(rig: Rig) -> None:

@@ -29,6 +29,7 @@ from tidemill.node.launcher import launcher_path
 from tidemill.node.limits.files import CgroupFiles
 from tidemill.node.limits.keeper import Keeper
 from tidemill.node.limits.leftovers import clear, remember, remembered
+from tidemill.node.limits.look import FACTS_FILE
 from tidemill.node.limits.places import PREFIX, own_places
 from tidemill.node.limits.probe import Groups, open_groups, turned_off
 from tidemill.node.loop import Loop
@@ -259,6 +260,7 @@ def _open_groups(files: CgroupFiles, settings: NodeSettings, places: Places, mov
     clear(files, {f"{place.folder}/{name}" for place in here} | {*remembered(record)}, REAP_PATIENCE_S)
     groups = turned_off() if settings.limits == "none" else open_groups(files, here, name, movable)
     remember(record, groups.folders)
+    (places.own / FACTS_FILE).write_text(groups.facts.to_json())
     for control, why in groups.facts.missing.items():
         log.info("no limit of %s by the kernel: %s", control, why.reason)
     return groups

@@ -117,7 +117,7 @@ def hand_on(files: CgroupFiles, own: str, folder: str, movable: Sequence[int]) -
 
     For that ``own`` may hold no process, unless it is the machine's first: those of ``movable`` that are in it go to a
     leaf of ``folder``. Returns what ``folder`` hands on. Raises Occupied when others are left in ``own``, and OSError;
-    then the processes are where they were.
+    then everything is as it was.
     """
     with suppress(FileExistsError):
         files.make(folder)
@@ -125,28 +125,45 @@ def hand_on(files: CgroupFiles, own: str, folder: str, movable: Sequence[int]) -
     wanted = [control for control in Control if control in offered]
     if not wanted:
         return frozenset()
-    missing = set(wanted) - set(files.read(f"{own}/cgroup.subtree_control").split())
+    missing = {*wanted} - {*given(files, own)}
     # the machine's first group has no type, and may hand on what it likes
-    moved = _move_away(files, own, folder, movable) if missing and files.has(f"{own}/cgroup.type") else []
     try:
+        if missing and files.has(f"{own}/cgroup.type"):
+            _move_away(files, own, folder, movable)
         for each in (own, folder):
             for control in wanted:
                 files.write(f"{each}/cgroup.subtree_control", f"+{control}")
     except OSError as error:
-        for pid in moved:
-            with suppress(OSError):
-                files.write(f"{own}/cgroup.procs", str(pid))
+        take_back(files, own, folder, missing)
         if error.errno == errno.EBUSY and (left := processes(files, own)):
-            raise Occupied([pid for pid in left if pid not in moved]) from error
+            raise Occupied([pid for pid in left if pid not in movable]) from error
         raise
-    handed = files.read(f"{folder}/cgroup.subtree_control").split()
-    return frozenset(control for control in wanted if control in handed)
+    return given(files, folder)
 
 
-def _move_away(files: CgroupFiles, own: str, folder: str, movable: Sequence[int]) -> list[int]:
+def given(files: CgroupFiles, group: str) -> frozenset[Control]:
+    """What a group hands on to the groups in it, of what we use. Raises OSError."""
+    words = files.read(f"{group}/cgroup.subtree_control").split()
+    return frozenset(control for control in Control if control in words)
+
+
+def take_back(files: CgroupFiles, own: str, folder: str, controls: Collection[Control]) -> None:
+    """Undo ``hand_on`` as far as that goes. ``controls`` are those that ``own`` did not hand on before."""
+    for group, what in ((folder, [*Control]), (own, [*controls])):
+        for control in what:
+            with suppress(OSError):
+                files.write(f"{group}/cgroup.subtree_control", f"-{control}")
+    for pid in processes(files, f"{folder}/{LEAF}"):
+        with suppress(OSError):
+            files.write(f"{own}/cgroup.procs", str(pid))
+    for group in (f"{folder}/{LEAF}", folder):
+        with suppress(OSError):
+            files.remove(group)
+
+
+def _move_away(files: CgroupFiles, own: str, folder: str, movable: Sequence[int]) -> None:
     with suppress(FileExistsError):
         files.make(f"{folder}/{LEAF}")
-    here = [pid for pid in processes(files, own) if pid in movable]
-    for pid in here:
-        files.write(f"{folder}/{LEAF}/cgroup.procs", str(pid))
-    return here
+    for pid in processes(files, own):
+        if pid in movable:
+            files.write(f"{folder}/{LEAF}/cgroup.procs", str(pid))

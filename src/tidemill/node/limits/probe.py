@@ -5,13 +5,13 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill.node.limits.cgroup1 import Version1
 from tidemill.node.limits.cgroup2 import Occupied, Version2, hand_on
+from tidemill.node.limits.facts import LimitFacts, Missing
 from tidemill.node.limits.files import CgroupFiles, processes
 from tidemill.node.limits.groups import Control, Group, GroupLimits, Hierarchy, Kill
 from tidemill.node.limits.places import Place
@@ -35,34 +35,6 @@ _OWN_GROUP: Final = (
 )
 _KERNEL: Final = "use a kernel with this controller, and do not turn it off with cgroup_disable="
 _MOUNT: Final = "mount the cgroup file system where Tidemill runs, and writable"
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Why something is not limited, and what would change that; both for a person."""
-
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitFacts:
-    """What a node can have the kernel do. Every control is in just one of ``active`` and ``missing``.
-
-    ``active`` says where: ``cgroup v1, /sys/fs/cgroup/memory/…``. ``kill`` says how surely a group is killed; None
-    where there are no groups.
-    """
-
-    active: Mapping[Control, str] = field(default_factory=dict)
-    missing: Mapping[Control, Missing] = field(default_factory=dict)
-    kill: Kill | None = None
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """Words for what a node has: ``memory-limit``, ``pids-limit``, ``cpu-share``, ``group-kill``."""
-        words = {Control.MEMORY: "memory-limit", Control.PIDS: "pids-limit", Control.CPU: "cpu-share"}
-        killing = {"group-kill"} if self.kill is not None and self.kill > Kill.LISTED else set[str]()
-        return frozenset({words[control] for control in self.active} | killing)
 
 
 class Groups:

@@ -67,6 +67,8 @@ class FakeKernel(CgroupFiles):
         match file.name:
             case "cgroup.procs":
                 self._move(file, text)
+            case "cgroup.subtree_control" if text.startswith("-"):
+                self._take(file.parent, text.removeprefix("-"))
             case "cgroup.subtree_control":
                 self._give(file.parent, text.removeprefix("+"))
             case "cgroup.kill":
@@ -113,6 +115,9 @@ class FakeKernel(CgroupFiles):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
         for other in self.root.rglob("cgroup.procs"):
             other.write_text("\n".join(line for line in other.read_text().split() if line != pid))
+        # processes below a group that hands something on live in its leaves
+        if self.version == 2 and file.parent != self.root and (file.parent / "cgroup.subtree_control").read_text():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(file))
         file.write_text("\n".join([*file.read_text().split(), pid]))
 
     def _give(self, group: Path, controller: str) -> None:
@@ -121,10 +126,24 @@ class FakeKernel(CgroupFiles):
         if group != self.root and (group / "cgroup.procs").read_text():
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(group))
         given = group / "cgroup.subtree_control"
+        if controller in given.read_text().split():
+            return
         given.write_text(" ".join(sorted({*given.read_text().split(), controller})))
         for child in group.iterdir():
             if child.is_dir():
                 self._fill_more(child, controller)
+
+    def _take(self, group: Path, controller: str) -> None:
+        given = group / "cgroup.subtree_control"
+        children = [child for child in group.iterdir() if child.is_dir()]
+        if any(controller in (child / "cgroup.subtree_control").read_text().split() for child in children):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(group))
+        given.write_text(" ".join(each for each in given.read_text().split() if each != controller))
+        for child in children:
+            offered = child / "cgroup.controllers"
+            offered.write_text(" ".join(each for each in offered.read_text().split() if each != controller))
+            for name in _OF_VERSION_2[controller]:
+                (child / name).unlink(missing_ok=True)
 
     def _fill_more(self, group: Path, controller: str) -> None:
         offered = group / "cgroup.controllers"

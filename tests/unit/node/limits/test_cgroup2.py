@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit.node.limits.kernel import NOBODY, FakeKernel
-from tidemill.node.limits.cgroup2 import Occupied, Version2, hand_on
+from tidemill.node.limits.cgroup2 import Occupied, Version2, given, hand_on, take_back
 from tidemill.node.limits.groups import Control, GroupLimits, Kill, Usage
 
 ALL = {"cpu", "memory", "pids"}
 NODE, SERVER, STRANGER = NOBODY, NOBODY + 1, NOBODY + 2
+ALL_CONTROLS = frozenset(Control)
 LIMITS = GroupLimits(memory_bytes=1 << 30, pids=64)
 
 
@@ -51,6 +52,40 @@ def test_a_group_with_strangers_hands_nothing_on_and_nobody_is_moved(machine: Ma
         machine.hand_on()
     assert list(refused.value.pids) == [STRANGER]
     assert set(machine.kernel.read(f"{machine.own}/cgroup.procs").split()) == {str(NODE), str(SERVER), str(STRANGER)}
+    assert machine.kernel.children(machine.own) == []
+
+
+def test_what_was_handed_on_for_a_look_is_taken_back(machine: Machine) -> None:
+    assert given(machine.kernel, machine.own) == frozenset()
+    handed = machine.hand_on()
+    take_back(machine.kernel, machine.own, machine.folder, handed)
+    assert given(machine.kernel, machine.own) == frozenset()
+    assert machine.kernel.read(f"{machine.own}/cgroup.procs").split() == [str(NODE), str(SERVER)]
+    assert machine.kernel.children(machine.own) == []
+
+
+def test_what_was_handed_on_before_stays(machine: Machine) -> None:
+    other = f"{machine.own}/tidemill-other"
+    hand_on(machine.kernel, machine.own, other, (NODE, SERVER))
+    Version2(machine.kernel, other, ALL_CONTROLS).make("a", LIMITS)
+    before = given(machine.kernel, machine.own)
+    machine.hand_on()
+    take_back(machine.kernel, machine.own, machine.folder, {*Control} - before)
+    assert given(machine.kernel, machine.own) == given(machine.kernel, other) == ALL_CONTROLS
+    assert machine.kernel.read(f"{other}/a/pids.max") == "64"
+    assert machine.kernel.children(machine.own) == [other]
+
+
+def test_what_others_were_given_before_stays(machine: Machine) -> None:
+    app = f"{machine.own}/app"
+    machine.kernel.make(app)
+    machine.kernel.put(app, NODE, SERVER)
+    machine.kernel.write(f"{machine.own}/cgroup.subtree_control", "+pids")
+    machine.kernel.write(f"{app}/pids.max", "7")
+    machine.hand_on()
+    take_back(machine.kernel, machine.own, machine.folder, {Control.CPU, Control.MEMORY})
+    assert machine.kernel.read(f"{machine.own}/cgroup.subtree_control") == "pids"
+    assert machine.kernel.read(f"{app}/pids.max").strip() == "7"
 
 
 def test_only_what_is_offered_is_handed_on(tmp_path: Path) -> None:
