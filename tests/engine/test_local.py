@@ -1,14 +1,12 @@
 """The local engine: how it starts, finds, shares and lets go of its node."""
 
 import fcntl
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,8 @@ from tests.node.rig import NODE, Reader, Rig, alive, until
 from tidemill.engine import stop
 from tidemill.engine.local import LocalEngine
 from tidemill.model.errors import EngineUnavailable
-from tidemill.model.ids import AttemptId, NodeId, OwnerKind
-from tidemill.model.lease import BlobRef, BuildLease, Lease, OutcomeKind, Position
+from tidemill.model.ids import AttemptId, NodeId
+from tidemill.model.lease import Lease, OutcomeKind, Position
 from tidemill.node.discovery import read_card
 from tidemill.node.process import LOCKED
 from tidemill.node.settings import node_environment
@@ -301,7 +299,7 @@ def test_the_node_sees_no_secret_of_its_server(rig: Rig, monkeypatch: pytest.Mon
 
 def test_a_build_runs_like_a_task_and_leaves_its_image_where_it_is_told(rig: Rig) -> None:
     engine = rig.engine()
-    lease = build_lease(rig, {"blaxel.toml": '[entrypoint]\nprod = "sh main.sh"\n', "main.sh": "exit 0\n"})
+    lease = rig.build_lease({"blaxel.toml": '[entrypoint]\nprod = "sh main.sh"\n', "main.sh": "exit 0\n"})
     engine.launch(NODE, [lease], rig.term)
     reader = Reader(engine)
     outcome = reader.outcome(lease.attempt)
@@ -313,29 +311,12 @@ def test_a_build_runs_like_a_task_and_leaves_its_image_where_it_is_told(rig: Rig
 
 def test_a_build_that_the_user_got_wrong_says_why(rig: Rig) -> None:
     engine = rig.engine()
-    lease = build_lease(rig, {"blaxel.toml": "this is not TOML ["})
+    lease = rig.build_lease({"blaxel.toml": "this is not TOML ["})
     engine.launch(NODE, [lease], rig.term)
     outcome = Reader(engine).outcome(lease.attempt)
     assert (outcome.kind, outcome.exit_code) == (OutcomeKind.EXIT_CODE, 1)
     assert "blaxel.toml" in outcome.message
     assert list((rig.blobs / "incoming").iterdir()) == []
-
-
-def build_lease(rig: Rig, files: dict[str, str]) -> BuildLease:
-
-    archive = rig.blobs / "sources" / "source.zip"
-    with zipfile.ZipFile(archive, "w") as packed:
-        for name, text in files.items():
-            packed.writestr(name, text)
-    return BuildLease(
-        attempt=AttemptId(OwnerKind.BUILD, 11, 0, 1),
-        log_key=3,
-        source=BlobRef(name="sources/source.zip", digest=hashlib.sha256(archive.read_bytes()).hexdigest()),
-        memory_mb=1024,
-        timeout_s=60,
-        max_unpacked_bytes=1 << 20,
-        max_entries=100,
-    )
 
 
 def test_stop_ends_server_and_node_and_says_so(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,8 @@ PROCESSES: Final = {
     "signal the server": "kill -0 $SERVER_PID",
     "trace another task": f"{PYTHON} '{CALL}' $PTRACE 0x4206 $VICTIM_PID 0 0",
     "trace the node": f"{PYTHON} '{CALL}' $PTRACE 0x4206 $NODE_PID 0 0",
+    "speak to another program of the node's user": f"{PYTHON} 'import os, socket; "
+    'socket.socket(socket.AF_UNIX).connect(os.environ["SERVICE"])\'',
     "speak to the node": f"{PYTHON} 'import os, socket; node = socket.socket(socket.AF_UNIX); node.settimeout(5); "
     'node.connect(os.environ["DATA"] + "/node.sock"); node.sendall(bytes.fromhex(os.environ["QUESTION"])); '
     "assert node.recv(1)'",

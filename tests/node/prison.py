@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sysconfig
 import tempfile
@@ -64,6 +65,7 @@ class Prison:
             "NODE_PID": str(rig.node_pid),
             "SERVER_PID": str(os.getpid()),
             "SETUID_ID": str(shared / "setuid-id"),
+            "SERVICE": str(rig.root / "service"),
             "CGROUP": next(iter(cgroups), "/sys"),
             "QUESTION": encode(Frame({"call": "inventory"})).hex(),
             **{name: str(number) for name, number in _NUMBERS[platform.machine()].items()},
@@ -121,7 +123,12 @@ def prison(kind: Node) -> Iterator[Prison]:
             (rig.data / name).write_text("secret")
             (rig.data / name).chmod(0o600)
             shutil.chown(rig.data / name, rig.data.stat().st_uid)
-        yield Prison(rig, engine, shared)
+        with socket.socket(socket.AF_UNIX) as service:
+            service.bind(str(root / "service"))
+            service.listen()
+            (root / "service").chmod(0o600)
+            shutil.chown(root / "service", rig.data.stat().st_uid)
+            yield Prison(rig, engine, shared)
     finally:
         rig.close()
         if ordinary is not None:

@@ -1,10 +1,12 @@
 """A real node in a process of its own, and what a test needs to talk to it."""
 
+import hashlib
 import json
 import os
 import signal
 import sys
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ from typing import Any
 
 from tidemill.engine.local import LocalEngine
 from tidemill.model.ids import AttemptId, NodeId, OwnerKind
-from tidemill.model.lease import BlobRef, Event, EventKind, LogBlock, Outcome, Position, TaskLease
+from tidemill.model.lease import BlobRef, BuildLease, Event, EventKind, LogBlock, Outcome, Position, TaskLease
 from tidemill.node.build.archive import ImageManifest, pack_image
 from tidemill.node.discovery import read_card, stop_node
 from tidemill.node.limits.files import CgroupFiles
@@ -137,6 +139,22 @@ class Rig:
             grace_s=5,
         )
         return replace(lease, **changes)
+
+    def build_lease(self, files: Mapping[str, str]) -> BuildLease:
+        """To build the folder that ``files`` are, by their names."""
+        archive = self.blobs / "sources" / "source.zip"
+        with zipfile.ZipFile(archive, "w") as packed:
+            for name, text in files.items():
+                packed.writestr(name, text)
+        return BuildLease(
+            attempt=AttemptId(OwnerKind.BUILD, 11, 0, 1),
+            log_key=3,
+            source=BlobRef(name="sources/source.zip", digest=hashlib.sha256(archive.read_bytes()).hexdigest()),
+            memory_mb=1024,
+            timeout_s=60,
+            max_unpacked_bytes=1 << 20,
+            max_entries=100,
+        )
 
     def launch(self, engine: LocalEngine, *leases: TaskLease) -> None:
         engine.launch(NODE, leases, self.term)

@@ -67,6 +67,13 @@ def test_a_closed_directory_above_the_images_is_named_where_it_cannot_be_bridged
     assert look(settings, launcher_that_says(tmp_path)).level is Level.PROCESS
 
 
+def test_a_path_to_write_must_exist_and_one_to_read_may_come_later(tmp_path: Path, settings: NodeSettings) -> None:
+    launcher, later = launcher_that_says(tmp_path), str(tmp_path / "later")
+    with pytest.raises(IsolationError, match="later, which does not exist"):
+        look(replace(settings, task_write_paths=(later,)), launcher)
+    assert look(replace(settings, task_read_paths=(later,)), launcher).level is Level.PROCESS
+
+
 def test_the_first_closed_directory_is_found_and_what_does_not_exist_is_open(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     for folder in (tmp_path, *tmp_path.parents[:-1]):

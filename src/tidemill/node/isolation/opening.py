@@ -48,6 +48,10 @@ def look(settings: NodeSettings, launcher: Path | None) -> Found:
         protections=protections,
         problems=problems,
     )
+    for path in settings.task_write_paths:
+        # what there is to read may come later; a task that may write nowhere has been promised too much
+        if not Path(path).exists():
+            raise IsolationError(f"task_write_paths has {path}, which does not exist: make it, or leave it out")
     if found.has_users(settings):
         _check_users(settings, protections)
     return found

@@ -14,12 +14,11 @@
 
 bool drop_bounding_set(void)
 {
-    /* the kernel says EINVAL behind its last capability */
-    for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
-            return false;
-    }
-    return true;
+    unsigned long capability = 0;
+    while (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+        capability++;
+    /* so says the kernel behind its last one */
+    return capability > 0 && errno == EINVAL;
 }
 
 bool drop_capabilities(void)
