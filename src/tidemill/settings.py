@@ -117,7 +117,8 @@ class Settings(BaseSettings):
         description="Where a server that is root looks for numbers of users that tasks run as, each one of its own.",
     )
     task_uid_count: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        default=4096, description="How many such users there are; 0: tasks run as the user of the server."
+        default=4096,
+        description="How many such users there are, one of them for builds; 0: all run as the user of the server.",
     )
     task_read_paths: tuple[Path, ...] = Field(
         default=(), description="Absolute paths, as a JSON list, that tasks and builds may read beside the system's."

@@ -1,9 +1,13 @@
 """A build runs programs of whoever deploys: it is held back as a task is."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 from tests.node.rig import NODE, Reader, Rig, read_logs
 from tidemill.model.lease import OutcomeKind
+from tidemill.node.build.delivery import IMAGE_FILE, SOURCE_FILE, give_source, take_image
 
 # a build backend that lies in the project itself: no index is asked for anything
 PROJECT = """
@@ -32,6 +36,7 @@ def build_wheel(*_words, **_more):
         *got("the data directory", lambda: os.listdir(data)),
         *got("the images", lambda: os.listdir(images)),
         *got("a new image", (images / "new").mkdir),
+        *got("an image of others", lambda: os.listdir(blobs / "incoming")),
         *got("sources of others", (blobs / "sources" / "other.zip").read_text),
         *got("the node", lambda: os.kill(NODE, 0)),
         *got("the server", lambda: os.kill(SERVER, 0)),
@@ -64,3 +69,56 @@ def test_a_build_finds_no_way_out(rig: Rig) -> None:
         str(line[5]) for line in read_logs(engine, lambda found: any("FOUND" in line[5] for line in found))
     )
     assert "FOUND []" in said, said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give to builds")
+def test_builds_are_a_user_of_their_own_and_so_are_their_caches(rig: Rig) -> None:
+    engine = rig.engine()
+    engine.nodes()
+    backend = "import os, sys\ndef build_wheel(*_words, **_more):\n"
+    backend += "    print('USER', os.getuid(), file=sys.stderr, flush=True)\n    sys.exit(3)\n"
+    files = {"blaxel.toml": '[entrypoint]\nprod = "python main.py"\n', "main.py": "", "pyproject.toml": PROJECT}
+    lease = rig.build_lease({**files, "backend.py": backend})
+    engine.launch(NODE, [lease], rig.term)
+    assert Reader(engine).outcome(lease.attempt).kind is OutcomeKind.EXIT_CODE
+    (said,) = [
+        line[5] for line in read_logs(engine, lambda found: any("USER" in x[5] for x in found)) if "USER" in line[5]
+    ]
+    builder = int(said.split()[-1])
+    assert builder >= rig.settings.task_uid_first
+    cache = rig.data / "cache" / "uv"
+    assert {path.lstat().st_uid for path in (cache, *cache.rglob("*"))} == {builder}
+    task = rig.run(engine, rig.lease(rig.shell("id -u > $TIDEMILL_RESULT_FILE")))
+    assert task.result not in {None, f"{builder}\n", "0\n"}
+
+
+def test_what_is_no_file_of_the_build_is_not_taken_for_its_image(tmp_path: Path) -> None:
+    work, target = tmp_path / "work", tmp_path / "image"
+    work.mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    for leave in (lambda made: made.symlink_to(secret), lambda made: made.hardlink_to(secret), os.mkfifo, os.mkdir):
+        made = work / IMAGE_FILE
+        leave(made)
+        with pytest.raises(OSError, match="no file of the build's own"):
+            take_image(work, target)
+        assert not target.exists()
+        made.rmdir() if made.is_dir() and not made.is_symlink() else made.unlink()
+    (work / IMAGE_FILE).write_text("image")
+    take_image(work, target)
+    assert target.read_text() == "image"
+
+
+def test_a_source_is_given_without_being_copied_and_without_being_anybodys(tmp_path: Path) -> None:
+    archive, work = tmp_path / "archive", tmp_path / "work"
+    work.mkdir()
+    archive.write_text("source")
+    archive.chmod(0o644)
+    give_source(archive, work)
+    assert (work / SOURCE_FILE).samefile(archive)
+    (work / SOURCE_FILE).unlink()
+    archive.chmod(0o600)
+    give_source(archive, work)
+    assert (work / SOURCE_FILE).read_text() == "source"
+    assert (work / SOURCE_FILE).stat().st_mode & 0o777 == 0o644
+    assert archive.stat().st_mode & 0o777 == 0o600

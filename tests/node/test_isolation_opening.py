@@ -67,6 +67,11 @@ def test_a_closed_directory_above_the_images_is_named_where_it_cannot_be_bridged
     assert look(settings, launcher_that_says(tmp_path)).level is Level.PROCESS
 
 
+def test_one_user_is_too_few(tmp_path: Path, settings: NodeSettings) -> None:
+    with pytest.raises(IsolationError, match="make it 2 or more, or 0"):
+        look(replace(settings, task_uid_count=1), launcher_that_says(tmp_path))
+
+
 def test_a_path_to_write_must_exist_and_one_to_read_may_come_later(tmp_path: Path, settings: NodeSettings) -> None:
     launcher, later = launcher_that_says(tmp_path), str(tmp_path / "later")
     with pytest.raises(IsolationError, match="later, which does not exist"):

@@ -102,5 +102,5 @@ def test_a_command_that_does_not_exist_cannot_be_started(plain: Plain) -> None:
 
 
 def test_without_the_launcher_a_node_says_so() -> None:
-    isolation = ProcessIsolation(Spawner(None, -1), probe(None, None), Ground(places=()))
+    isolation = ProcessIsolation(Spawner(None, -1), probe(None, None), Ground(data_dir=Path("/nowhere")))
     assert isolation.capabilities == {"isolation_process"}

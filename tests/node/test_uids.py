@@ -69,7 +69,7 @@ def test_each_task_is_a_user_of_its_own_and_its_directory_is_that_users(rig: Rig
 
 @as_root
 def test_a_user_is_given_again_when_nothing_of_it_is_left(rig: Rig) -> None:
-    engine = rig.engine(task_uid_count=1)
+    engine = rig.engine(task_uid_count=2)
     image = rig.shell("echo x > /dev/shm/tidemill-$(id -u); mkdir -p $TMPDIR/deep/er; id -u > $TIDEMILL_RESULT_FILE")
     outcomes = []
     for index in range(3):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from tidemill.model.lease import BuildLease, TaskLease
 from tidemill.node.build.archive import APP_NAME, ImageManifest
+from tidemill.node.build.delivery import IMAGE_FILE, SOURCE_FILE
 from tidemill.node.isolation.protocol import Needs
 
 TASK_FILE: Final = "task.json"
@@ -66,19 +67,19 @@ def task_invocation(
 
 
 def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapping[str, str]) -> Invocation:
-    """How to run a build. ``variables`` is the node's own environment, ``cache`` the directory of uv's cache."""
+    """How to run a build of the source in ``work`` (build/delivery.py).
+
+    ``variables`` is the node's own environment, ``cache`` the directory of uv's cache.
+    """
     words = (
         *(sys.executable, "-m", "tidemill.node.build"),
-        *("--source", str(file_path(lease.source.url)), "--out", str(file_path(lease.upload_url))),
+        *("--source", str(work / SOURCE_FILE), "--out", str(work / IMAGE_FILE)),
         *("--result", str(work / RESULT_FILE), "--work", str(work)),
         *("--max-unpacked-bytes", str(lease.max_unpacked_bytes), "--max-entries", str(lease.max_entries)),
     )
     defaults = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", "UV_CACHE_DIR": str(cache)}
     own = {"HOME": str(work), "TMPDIR": str(work), "PYTHONUNBUFFERED": "1"}
-    needs = Needs(
-        read=(file_path(lease.source.url), *_installer_paths(variables)),
-        write=(work, Path(variables.get("UV_CACHE_DIR", cache)), file_path(lease.upload_url).parent),
-    )
+    needs = Needs(read=tuple(_installer_paths(variables)), write=(work, Path(variables.get("UV_CACHE_DIR", cache))))
     return Invocation(words=words, directory=work, environment={**defaults, **variables, **own}, needs=needs)
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from tidemill.model.lease import PROTOCOL_VERSION, Outcome, OutcomeKind
 from tidemill.node.arguments import ArgumentsServer
+from tidemill.node.build.delivery import own_tree
 from tidemill.node.calls import Calls, Parts
 from tidemill.node.channel.server import ChannelServer
 from tidemill.node.discovery import Card, Places, read_card, remove_socket, socket_path, take_lock
@@ -128,6 +129,10 @@ class _Node:
         self._blocks = Blocks(loop, self._spool, settings.log_block_bytes, settings.log_block_s)
         self._arguments = ArgumentsServer(loop)
         self._roots = _work_roots(settings, isolation)
+        if isolation.has_users:
+            # closed for all but builds, which must get there
+            places.cache.parent.chmod(0o711)
+        own_tree(places.cache, isolation.builder)
         images = Images(settings.data_dir / "images", self._chores)
         # the order of construction is the order at the end of a turn: what starts is journaled by the events after it
         self._events = Events(loop, self._journal, self._disk, places.results)

@@ -4,8 +4,7 @@ import logging
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,8 @@ from typing import Final
 from tidemill.model.ids import AttemptId
 from tidemill.model.lease import Acknowledgement, BuildLease, Lease, Outcome, OutcomeKind, Refusal
 from tidemill.node.arguments import ArgumentsServer
-from tidemill.node.build.archive import PARTIAL_PREFIX, ImageManifest
+from tidemill.node.build.archive import ImageManifest
+from tidemill.node.build.delivery import give_source, take_image
 from tidemill.node.environment import (
     RESULT_FILE,
     TASK_FILE,
@@ -236,8 +236,7 @@ class Supervisor:
     def _reserve(self, held: Held) -> bool:
         """False when nobody is left for it to run as: directories of attempts that have ended are still removed."""
         try:
-            # a build installs into caches that builds share, so it is the node's user that runs it
-            seat = self._tools.isolation.seat(own=not isinstance(held.lease, BuildLease))
+            seat = self._tools.isolation.seat(build=isinstance(held.lease, BuildLease))
         except OSError:
             self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
             return False
@@ -283,7 +282,8 @@ class Supervisor:
         lease = held.lease
         work.mkdir(mode=0o700)
         if isinstance(lease, BuildLease):
-            file_path(lease.upload_url).parent.mkdir(parents=True, exist_ok=True)
+            give_source(file_path(lease.source.url), work)
+            self._tools.isolation.hand_over(seat, work)
             return build_invocation(lease, work, self._place.cache, self._place.variables)
         manifest = self._place.images.find(lease.image.digest)
         assert manifest is not None
@@ -297,17 +297,11 @@ class Supervisor:
     def _ended(self, run: Run, outcome: Outcome) -> None:
         held = self._held[run.lease.attempt]
         self._place.arguments.withdraw(held.arguments_path)
-        if isinstance(run.lease, BuildLease) and outcome.kind is not OutcomeKind.SUCCEEDED:
-            self._remove_upload(run.lease)
+        if isinstance(run.lease, BuildLease) and outcome.kind is OutcomeKind.SUCCEEDED:
+            outcome = _delivered(run.lease, run.work, outcome)
         self._release(run)
         self._clean(run)
         self._finish(held, outcome)
-
-    def _remove_upload(self, lease: BuildLease) -> None:
-        with suppress(OSError, ValueError):
-            image = file_path(lease.upload_url)
-            image.unlink(missing_ok=True)
-            image.with_name(f"{PARTIAL_PREFIX}{image.name}").unlink(missing_ok=True)
 
     def _clean(self, run: Run) -> None:
         def cleaned(_result: object) -> None:
@@ -354,6 +348,17 @@ class Supervisor:
             held.run.stop(Reason.EXPIRED, held.lease.grace_s - late_s)
         else:
             self._drop(held.lease.attempt)
+
+
+def _delivered(lease: BuildLease, work: Path, outcome: Outcome) -> Outcome:
+    """Its end once its image lies where it was to; a loss when that cannot be done."""
+    try:
+        target = file_path(lease.upload_url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        take_image(work, target)
+    except (OSError, ValueError) as error:
+        return replace(outcome, kind=OutcomeKind.LOST, message=f"the image could not be kept: {error}", result=None)
+    return outcome
 
 
 def _owner(lease: Lease) -> tuple[str, int]:

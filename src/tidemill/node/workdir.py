@@ -32,17 +32,15 @@ class WorkRoots:
 def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS, *, passable: bool = False) -> WorkRoots:
     """Find or make both, and empty them: what a node that died has left is nobody's.
 
-    ``passable``: others than the node may pass through that of tasks, each to a directory of its own.
+    ``passable``: others than the node may pass through them, each to a directory of its own.
     """
-    on_disk = data_dir / "node" / "work"
-    on_disk.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # the folder of the node itself is closed
+    on_disk = data_dir / "work" if passable else data_dir / "node" / "work"
+    on_disk.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     name = f"tidemill-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
-    tasks = next((root / name for root in candidates if _is_roomy_tmpfs(root) and _own(root / name)), None)
-    if tasks is None:
-        # the folder of the node itself is closed
-        tasks = data_dir / "work" if passable else on_disk
-        tasks.mkdir(mode=_PRIVATE, exist_ok=True)
-    tasks.chmod(_PASSABLE if passable else _PRIVATE)
+    tasks = next((root / name for root in candidates if _is_roomy_tmpfs(root) and _own(root / name)), on_disk)
+    for root in {tasks, on_disk}:
+        root.chmod(_PASSABLE if passable else _PRIVATE)
     roots = WorkRoots(tasks=tasks, builds=on_disk)
     for root in {roots.tasks, roots.builds}:
         for left in root.iterdir():

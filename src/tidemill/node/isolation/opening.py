@@ -17,6 +17,8 @@ from tidemill.node.isolation.uids import UidPool
 from tidemill.node.settings import NodeSettings
 from tidemill.node.spawn import Spawner
 
+USERS_MIN: Final = 2
+
 _NOT_YET: Final = "this version has no such level"
 
 log = logging.getLogger(__name__)
@@ -58,20 +60,26 @@ def look(settings: NodeSettings, launcher: Path | None) -> Found:
 
 
 def _check_users(settings: NodeSettings, protections: Protections) -> None:
+    if settings.task_uid_count < USERS_MIN:
+        raise IsolationError("task_uid_count is 1, but builds take one user and tasks another: make it 2 or more, or 0")
     if protections.view:
         # the launcher shows what is hidden
         return
-    for place in _places(settings):
+    for place in _ground(settings).places:
         if (closed := reach.closed_above(place)) is not None:
             raise IsolationError(
-                f"tasks run as users of their own, which cannot reach {place.parent}: let them through (chmod o+x "
+                f"tasks run as users of their own, which cannot reach {place}: let them through (chmod o+x "
                 f"{closed}), choose another place, or set task_uid_count to 0 to run them as the server's user"
             )
 
 
-def _places(settings: NodeSettings) -> tuple[Path, ...]:
-    """Something in each of the places that every task has to reach."""
-    return (settings.data_dir / "images" / "any", Path(sys.base_prefix, "any"))
+def _ground(settings: NodeSettings) -> Ground:
+    return Ground(
+        data_dir=settings.data_dir,
+        programs=(Path(sys.base_prefix), Path(sys.prefix), Path(__file__).parents[2]),
+        read=tuple(map(Path, settings.task_read_paths)),
+        write=tuple(map(Path, settings.task_write_paths)),
+    )
 
 
 def open_isolation(settings: NodeSettings, found: Found, spawner: Spawner) -> ProcessIsolation:
@@ -85,12 +93,9 @@ def open_isolation(settings: NodeSettings, found: Found, spawner: Spawner) -> Pr
             pool = uids.open_pool(settings.task_uid_first, settings.task_uid_count)
         except OSError as error:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
-    ground = Ground(
-        places=_places(settings),
-        read=tuple(map(Path, settings.task_read_paths)),
-        write=tuple(map(Path, settings.task_write_paths)),
+    return ProcessIsolation(
+        spawner, found.protections, _ground(settings), pool, hides_processes=_hide_processes(found, pool)
     )
-    return ProcessIsolation(spawner, found.protections, ground, pool, hides_processes=_hide_processes(found, pool))
 
 
 def _hide_processes(found: Found, pool: UidPool | None) -> bool:

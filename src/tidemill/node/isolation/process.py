@@ -22,11 +22,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """Where attempts of this node find what is theirs, and what the operator lets all of them read and write."""
+    """Where attempts of this node find what is theirs, and what the operator lets all of them read and write.
 
-    places: tuple[Path, ...]
+    ``programs`` are folders of the interpreter, and of what builds run.
+    """
+
+    data_dir: Path
+    programs: tuple[Path, ...] = ()
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Something in each place that attempts have to reach."""
+        return (self.data_dir / "images", *(path / "any" for path in self.programs), *self.read, *self.write)
 
 
 class ProcessIsolation:
@@ -51,7 +60,9 @@ class ProcessIsolation:
         self._system = system.system_files()
         self._ground = ground
         self._shared = tuple(path for path in (*ground.read, *ground.write) if path.exists())
-        self._closed = any(reach.closed_above(place) is not None for place in (*ground.places, *self._shared))
+        self._closed = any(reach.closed_above(place) is not None for place in ground.places)
+        # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
+        self._builder = pool.take() if pool is not None else None
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -75,8 +86,14 @@ class ProcessIsolation:
         # there only a user of its own would keep a directory private
         return self._pool is None and self._protections.landlock > 0
 
-    def seat(self, *, own: bool) -> Seat:
-        return Seat(self._pool.take()) if own and self._pool is not None else Seat()
+    @property
+    def builder(self) -> int:
+        return os.geteuid() if self._builder is None else self._builder
+
+    def seat(self, *, build: bool) -> Seat:
+        if self._pool is None:
+            return Seat(shared=True)
+        return Seat(self._builder, shared=True) if build else Seat(self._pool.take())
 
     def hand_over(self, seat: Seat, path: Path) -> None:
         if seat.uid is not None:
@@ -86,7 +103,7 @@ class ProcessIsolation:
         return self._spawner.start(replace(command, confinement=self._confinement(seat, needs)))
 
     def leave(self, seat: Seat, *, empty: bool) -> None:
-        if seat.uid is None or self._pool is None:
+        if seat.uid is None or seat.shared or self._pool is None:
             return
         if not empty:
             log.error("user %d is not used again: something may still run as it", seat.uid)
@@ -108,5 +125,8 @@ class ProcessIsolation:
         )
 
     def _show(self, needs: Needs) -> tuple[Path, ...]:
-        # all of them: a directory that is covered for one would hide the others
-        return (*(path for path in needs.read if path.exists()), *needs.write, *self._shared)
+        # the data directory as one: between two of its folders files are linked. All of them, reachable or not: a
+        # directory that is covered for one would hide the others
+        data_dir = self._ground.data_dir
+        beside = (path for path in (*needs.read, *needs.write, *self._shared) if not path.is_relative_to(data_dir))
+        return (data_dir, *(path for path in beside if path.exists()))

@@ -14,9 +14,10 @@ from tidemill.node.spawn import Command, Process
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Who an attempt runs as: ``uid`` is a user of its own, None the node's."""
+    """Who an attempt runs as: ``uid`` None is the node's user; ``shared`` with other attempts, as builds are."""
 
     uid: int | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +44,17 @@ class Isolation(Protocol):
         ...
 
     @property
+    def builder(self) -> int:
+        """The number of the user that builds run as, whose their caches must be."""
+        ...
+
+    @property
     def shares_memory(self) -> bool:
         """Whether a task may open all that lies in /dev/shm, so that private directories must lie elsewhere."""
         ...
 
-    def seat(self, *, own: bool) -> Seat:
-        """Who the next attempt runs as; with ``own`` a user of its own where there are such.
+    def seat(self, *, build: bool) -> Seat:
+        """Who the next attempt runs as: where there are users, a task as one of its own, all builds as one.
 
         Raises OSError when none is free.
         """
