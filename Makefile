@@ -22,8 +22,8 @@ demo: $(READY) ## deploy examples/sweep on a fresh server, run it, show the best
 
 test: $(READY) ## the whole suite, under 20 minutes on two cores
 	sh scripts/browser.sh
-	$(PY) -m pytest -q -n 2 --durations 15 -m "not e2e"
-	$(PY) -m pytest -q -n 2 --durations 15 --dist loadfile -m e2e
+	# a third process works while the others wait for servers
+	$(PY) -m pytest -q -n 3 --durations 15
 
 test-fast: $(READY) ## all but e2e and the simulator, under a minute
 	$(PY) -m pytest -q -n 2 -m "not e2e" --ignore=tests/simulator

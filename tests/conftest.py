@@ -1,10 +1,17 @@
-"""The simulator's world, which tests of store and scheduler share."""
+"""The simulator's world, which tests of store and scheduler share, and which process runs which test."""
 
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
 
+from tests.sharing import Sharing
 from tidemill.testing.sim import Sim
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist: a run in one process needs none
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    return Sharing(config, log)
 
 
 @pytest.fixture(scope="session")

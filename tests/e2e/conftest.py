@@ -9,9 +9,15 @@ from tests.e2e.drive import Server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ours wait most of the time, so they come first: the many short tests of other folders fill what is left."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if _is_ours(item):
             item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: not _is_ours(item))
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return Path(__file__).parent in item.path.parents
 
 
 @pytest.fixture
