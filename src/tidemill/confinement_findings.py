@@ -1,6 +1,5 @@
 """What `tidemill doctor` says of isolation: the level of tasks, what protects them, and how to get what does not."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -71,6 +70,8 @@ def _protections(found: Found, settings: NodeSettings) -> Iterator[Protection]:
             version = f" (version {has.landlock})" if name == "landlock" else ""
             yield Protection(name=name, active=True, says=_MEANS[name] + version, remedy="")
         else:
-            why = has.missing.get(name, "task_uid_count is 0")
-            remedy = _REMEDIES[name] if os.geteuid() != 0 or name not in {"own_uid", "view"} else "set task_uid_count"
+            why, remedy = has.missing.get(name), _REMEDIES[name]
+            if why is None:
+                # it would work, and was not asked for
+                why, remedy = "tasks have no users of their own", "set task_uid_count, as root"
             yield Protection(name=name, active=False, says=f"not here: {why}", remedy=remedy)

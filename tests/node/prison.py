@@ -37,6 +37,7 @@ class Node(Enum):
 
     ROOT = "root, with a user for each task"
     ROOT_ALONE = "root, whose tasks are root too"
+    CONTAINED = "root of a container, with a user for each task, that may not mount"
     ORDINARY = "an ordinary user"
 
 
@@ -100,6 +101,13 @@ class Prison:
         return self._index
 
 
+# in front of the words of a node that is not started by its engine
+_PREFIXES: Final = {
+    Node.ORDINARY: ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"),
+    Node.CONTAINED: ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--"),
+}
+
+
 @contextmanager
 def prison(kind: Node) -> Iterator[Prison]:
     """One of its own, with a node of this kind."""
@@ -115,7 +123,7 @@ def prison(kind: Node) -> Iterator[Prison]:
     rig.settings = replace(
         rig.settings, task_uid_count=count, task_read_paths=(), task_write_paths=(str(shared),), slots=4
     )
-    ordinary = _start_ordinary(rig) if kind is Node.ORDINARY else None
+    by_hand = _start(rig, kind) if kind in _PREFIXES else None
     try:
         engine = rig.engine()
         engine.nodes()
@@ -131,13 +139,13 @@ def prison(kind: Node) -> Iterator[Prison]:
             yield Prison(rig, engine, shared)
     finally:
         rig.close()
-        if ordinary is not None:
-            ordinary.wait(20)
+        if by_hand is not None:
+            by_hand.wait(20)
         shutil.rmtree(root, ignore_errors=True)
 
 
 def as_nobody(*words: str) -> list[str]:
-    return ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--", *words]
+    return [*_PREFIXES[Node.ORDINARY], *words]
 
 
 def nobodys_environment() -> dict[str, str]:
@@ -146,8 +154,10 @@ def nobodys_environment() -> dict[str, str]:
     return {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(folders), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def why_not_ordinary() -> str:
-    """Why no node can be tried as an ordinary user here; "" when one can."""
+def why_not(kind: Node) -> str:
+    """Why no node of this kind can be tried here; "" when one can."""
+    if kind not in _PREFIXES:
+        return ""
     with suppress(OSError):
         words = as_nobody(str(SYSTEM_PYTHON), "-c", "import tidemill.node.process")
         done = subprocess.run(words, env=nobodys_environment(), capture_output=True, text=True, check=False)
@@ -157,14 +167,14 @@ def why_not_ordinary() -> str:
     return "setpriv does not run here"
 
 
-def _start_ordinary(rig: Rig) -> subprocess.Popen[bytes]:
-    for path in (rig.root, *rig.root.rglob("*")):
+def _start(rig: Rig, kind: Node) -> subprocess.Popen[bytes]:
+    for path in (rig.root, *rig.root.rglob("*")) if kind is Node.ORDINARY else ():
         if path.stat().st_mode & 0o4000 == 0:
             shutil.chown(path, NOBODY, NOBODY)
     ready, theirs = os.pipe()
     with os.fdopen(ready, "rb") as said:
         process = subprocess.Popen(
-            as_nobody(str(SYSTEM_PYTHON), "-m", "tidemill.node", rig.settings.to_json(), str(theirs)),
+            [*_PREFIXES[kind], str(SYSTEM_PYTHON), "-m", "tidemill.node", rig.settings.to_json(), str(theirs)],
             env=nobodys_environment(),
             pass_fds=[theirs],
             cwd="/",

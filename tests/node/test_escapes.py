@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.escapes import EVERY, NOT_FOR_ROOT
-from tests.node.prison import Node, Prison, prison, why_not_ordinary
+from tests.node.prison import Node, Prison, prison, why_not
 from tidemill.model.lease import OutcomeKind
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start nodes of several users")
@@ -15,13 +15,18 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start n
 # where the node has but one user, every task is the owner of its files and the peer of its sockets, and may do what no
 # part of the kernel but the user's number keeps it from (docs/isolation.md)
 ONE_USER = {"change a program by its mode", "speak to another program of the node's user"}
-GAPS = {Node.ROOT: set[str](), Node.ROOT_ALONE: ONE_USER, Node.ORDINARY: ONE_USER}
+GAPS = {
+    Node.ROOT: set[str](),
+    Node.ROOT_ALONE: ONE_USER,
+    Node.CONTAINED: set[str](),
+    Node.ORDINARY: ONE_USER,
+}
 
 
 @pytest.fixture(scope="module", params=list(Node), ids=lambda kind: kind.name.lower())
 def kind(request: pytest.FixtureRequest) -> Node:
     found: Node = request.param
-    if found is Node.ORDINARY and (why := why_not_ordinary()):
+    if why := why_not(found):
         pytest.skip(why)
     return found
 

@@ -63,6 +63,7 @@ def test_a_closed_directory_above_the_images_is_named_where_it_cannot_be_bridged
     with pytest.raises(IsolationError) as refused:
         look(settings, narrow)
     assert f"chmod o+x {closed})" in str(refused.value)
+    assert f"cannot reach {settings.data_dir}: " in str(refused.value)
     assert look(replace(settings, task_uid_count=0), narrow).level is Level.PROCESS
     assert look(settings, launcher_that_says(tmp_path)).level is Level.PROCESS
 
@@ -110,6 +111,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(settings: NodeSettings) 
     without_users = {each.name: each for each in confined(replace(settings, task_uid_count=0)).protections}
     assert not without_users["own_uid"].active
     assert without_users["own_uid"].remedy
+    assert without_users["view"].remedy
     refused = confined(replace(settings, isolation="sandbox"))
     assert refused.level is None
     assert "sandbox" in refused.problem

@@ -54,7 +54,9 @@ class Places:
         return self.root / "cache" / "uv"
 
     def make(self) -> None:
-        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        # whatever the umask: tasks of other users pass through it to images
+        self.root.chmod(0o711)
         for folder in (self.own, self.results, self.logs, self.cache.parent, self.cache):
             folder.mkdir(mode=0o700, exist_ok=True)
 

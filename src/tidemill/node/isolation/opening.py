@@ -65,12 +65,12 @@ def _check_users(settings: NodeSettings, protections: Protections) -> None:
     if protections.view:
         # the launcher shows what is hidden
         return
-    for place in _ground(settings).places:
-        if (closed := reach.closed_above(place)) is not None:
-            raise IsolationError(
-                f"tasks run as users of their own, which cannot reach {place}: let them through (chmod o+x "
-                f"{closed}), choose another place, or set task_uid_count to 0 to run them as the server's user"
-            )
+    if (found := _ground(settings).closed()) is not None:
+        place, closed = found
+        raise IsolationError(
+            f"tasks run as users of their own, which cannot reach {place}: let them through (chmod o+x {closed}), "
+            "choose another place, or set task_uid_count to 0 to run them as the server's user"
+        )
 
 
 def _ground(settings: NodeSettings) -> Ground:

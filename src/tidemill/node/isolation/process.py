@@ -32,10 +32,15 @@ class Ground:
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
 
-    @property
-    def places(self) -> tuple[Path, ...]:
-        """Something in each place that attempts have to reach."""
-        return (self.data_dir / "images", *(path / "any" for path in self.programs), *self.read, *self.write)
+    def closed(self) -> tuple[Path, Path] | None:
+        """Something that attempts have to reach, and the directory through which not every user gets there."""
+        for folder in (self.data_dir, *self.programs):
+            if (closed := reach.closed_above(folder / "anything")) is not None:
+                return folder, closed
+        for path in (*self.read, *self.write):
+            if (closed := reach.closed_above(path)) is not None:
+                return path, closed
+        return None
 
 
 class ProcessIsolation:
@@ -60,7 +65,7 @@ class ProcessIsolation:
         self._system = system.system_files()
         self._ground = ground
         self._shared = tuple(path for path in (*ground.read, *ground.write) if path.exists())
-        self._closed = any(reach.closed_above(place) is not None for place in ground.places)
+        self._closed = ground.closed() is not None
         # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
         self._builder = pool.take() if pool is not None else None
 
