@@ -245,7 +245,7 @@ class Deaf:
 
 def test_the_probe_refuses_a_hierarchy_that_does_not_kill(trees: Trees) -> None:
     with pytest.raises(OSError, match="was not killed with its group"):
-        prove(FILES, Deaf(trees.groups._hierarchies[0]), 0.2)
+        prove(FILES, Deaf(trees.groups._hierarchies[0]), 1.0)
 
 
 @dataclass
@@ -320,25 +320,28 @@ def test_a_tree_that_lost_a_process_to_its_limit_is_ended_whole(keeping: Keeping
 def test_what_was_killed_before_anybody_listened_is_heard_of(keeping: Keeping) -> None:
     kept = keeping.group()
     child = keeping.start(kept, f"{HOG}; echo survived; sleep 600")
-    if said(child) == b"":
-        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
+    survived = said(child) != b""
     keeping.run(lambda: child.poll() is not None)
-    assert keeping.told == ["out of memory"]
     kept.close()
     keeping.run_until_removed()
+    if not survived:
+        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
+    assert keeping.told == ["out of memory"]
 
 
 def test_an_event_without_a_kill_is_no_lack_of_memory(keeping: Keeping) -> None:
     kept = keeping.group()
     kept._listen()
-    if kept._event is None:
-        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
-    os.eventfd_write(kept._event, 1)
-    keeping.run(lambda: kept._timer is not None)
-    keeping.run(lambda: kept._timer is None)
-    assert keeping.told == []
+    tells = kept._event is not None
+    if kept._event is not None:
+        os.eventfd_write(kept._event, 1)
+        keeping.run(lambda: kept._timer is not None)
+        keeping.run(lambda: kept._timer is None)
     kept.close()
     keeping.run_until_removed()
+    if not tells:
+        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
+    assert keeping.told == []
 
 
 def test_a_group_that_is_closed_holds_no_descriptor(keeping: Keeping) -> None:
@@ -373,7 +376,8 @@ def used_by(keeping: Keeping, script: str, memory_bytes: int = 64 * MB) -> str:
 
 @pytest.fixture
 def renewing(keeping: Keeping) -> Keeping:
-    if used_by(keeping, "true") != used_by(keeping, "true"):
+    used_by(keeping, "true")
+    if not keeping.keeper._spare:
         pytest.skip("a counter of this machine's kernel cannot be set back, so no group is used twice")
     return keeping
 

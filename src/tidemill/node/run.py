@@ -46,6 +46,7 @@ class Reason(Enum):
     EXPIRED = "expired"
     PLANNED = "planned"
     OUT_OF_MEMORY = "out of memory"
+    STARVED = "starved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,9 +270,7 @@ class Run:
         assert self._fact is not None
         used = self._fact if isinstance(self._fact, Ended) else None
         peak_bytes = self._peak_bytes(used)
-        # what we did to it comes before what the kernel did
-        reason = self._reason or (Reason.OUT_OF_MEMORY if self._usage.oom_kills else None)
-        verdict = judge(self.lease, self._fact, reason, peak_bytes, self._said_error)
+        verdict = judge(self.lease, self._fact, self._why(), peak_bytes, self._said_error)
         cpu_s = self._usage.cpu_s
         if cpu_s is None and used is not None:
             cpu_s = used.cpu_s
@@ -292,6 +291,14 @@ class Run:
             result_error=result.error,
             planned=self._reason is Reason.PLANNED,
         )
+
+    def _why(self) -> Reason | None:
+        """What we did to it comes before what the kernel did, unless that was the reason for it."""
+        if self._reason not in {None, Reason.OUT_OF_MEMORY}:
+            return self._reason
+        if self._usage.starved and not self._usage.oom_kills:
+            return Reason.STARVED
+        return Reason.OUT_OF_MEMORY if self._usage.oom_kills else self._reason
 
     def _peak_bytes(self, used: Ended | None) -> int:
         """The most memory that the tree has used, as far as anybody knows; 0 when nobody does."""
@@ -361,6 +368,11 @@ def _judge_stopped(lease: Lease, reason: Reason, peak_bytes: int) -> Verdict:
                 # a kernel that counts lets nobody over the limit
                 message = f"needed more than its limit of {lease.memory_mb} MB of memory; its peak was {peak_mb} MB"
             return Verdict(kind=OutcomeKind.OUT_OF_MEMORY, message=message)
+        case Reason.STARVED:
+            message = (
+                f"the machine ran out of memory when it had used {-(-peak_bytes // _MB)} of its {lease.memory_mb} MB"
+            )
+            return Verdict(kind=OutcomeKind.LOST, message=message)
         case Reason.TIMED_OUT:
             message = f"ran longer than its timeout of {lease.timeout_s:g} s"
             return Verdict(kind=OutcomeKind.TIMED_OUT, message=message)

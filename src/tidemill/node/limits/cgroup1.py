@@ -17,6 +17,8 @@ _NS: Final = 1_000_000_000
 
 # the kernel counts ahead, some hundred KB for each core
 RESIDUE_BYTES: Final = 1 << 20
+# what asks for several pages at once is refused them, and killed, as much below its limit
+NEAR_BYTES: Final = 4 << 20
 
 
 class Version1:
@@ -67,15 +69,23 @@ class Version1:
     def usage(self, name: str) -> Usage:
         folder = f"{self.folder}/{name}"
         files = self._files
-        oom_kills, peak_bytes, refused, cpu_s = 0, None, 0, None
+        kills, at_limit, peak_bytes, refused, cpu_s = 0, False, None, 0, None
         if Control.MEMORY in self.controls:
-            oom_kills = files.number(f"{folder}/memory.oom_control", "oom_kill") or 0
+            kills = files.number(f"{folder}/memory.oom_control", "oom_kill") or 0
             peak_bytes = int(files.read(f"{folder}/memory.max_usage_in_bytes"))
+            # counted for whom it was killed of, whatever was short of memory
+            at_limit = kills > 0 and peak_bytes + NEAR_BYTES >= int(files.read(f"{folder}/memory.limit_in_bytes"))
         if Control.PIDS in self.controls:
             refused = files.number(f"{folder}/pids.events", "max") or 0
         if self._counts_cpu:
             cpu_s = int(files.read(f"{folder}/cpuacct.usage")) / _NS
-        return Usage(oom_kills=oom_kills, peak_bytes=peak_bytes, pids_refused=refused, cpu_s=cpu_s)
+        return Usage(
+            oom_kills=kills if at_limit else 0,
+            starved=0 if at_limit else kills,
+            peak_bytes=peak_bytes,
+            pids_refused=refused,
+            cpu_s=cpu_s,
+        )
 
     def oom_event(self, name: str) -> int | None:
         """v1 kills one process of the group and leaves the others."""

@@ -61,9 +61,11 @@ class Version2:
     def usage(self, name: str) -> Usage:
         folder = f"{self.folder}/{name}"
         files = self._files
-        oom_kills, peak_bytes, refused = 0, None, 0
+        kills, at_limit, peak_bytes, refused = 0, False, None, 0
         if Control.MEMORY in self.controls:
-            oom_kills = files.number(f"{folder}/memory.events", "oom_kill") or 0
+            kills = files.number(f"{folder}/memory.events", "oom_kill") or 0
+            # the former counts who was killed, the latter whose limit it was for
+            at_limit = kills > 0 and bool(files.number(f"{folder}/memory.events", "oom"))
             # Linux 5.19
             with suppress(FileNotFoundError):
                 peak_bytes = int(files.read(f"{folder}/memory.peak"))
@@ -72,7 +74,13 @@ class Version2:
         # counted without any controller
         cpu_us = files.number(f"{folder}/cpu.stat", "usage_usec")
         cpu_s = None if cpu_us is None else cpu_us / _US
-        return Usage(oom_kills=oom_kills, peak_bytes=peak_bytes, pids_refused=refused, cpu_s=cpu_s)
+        return Usage(
+            oom_kills=kills if at_limit else 0,
+            starved=0 if at_limit else kills,
+            peak_bytes=peak_bytes,
+            pids_refused=refused,
+            cpu_s=cpu_s,
+        )
 
     def oom_event(self, _name: str) -> int | None:
         """memory.oom.group has the kernel kill all of it."""

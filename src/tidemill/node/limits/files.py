@@ -5,6 +5,8 @@ from contextlib import suppress
 from typing import Final
 
 _READ_BYTES: Final = 1 << 16
+# systemd 251 and later, and the ones before it
+_DELEGATED: Final = ("user.delegate", "trusted.delegate")
 _LINKS_OF_A_FOLDER: Final = 2
 
 
@@ -50,6 +52,14 @@ class CgroupFiles:
     def has_children(self, folder: str) -> bool:
         """Whether there are groups in a group: they alone are folders in it, and each is a link to it."""
         return os.stat(folder).st_nlink > _LINKS_OF_A_FOLDER  # noqa: PTH116  # asked after each attempt
+
+    def is_delegated(self, folder: str) -> bool:
+        """Whether the service manager has given a group, with all below it, to who runs in it."""
+        for name in _DELEGATED:
+            with suppress(OSError):
+                if os.getxattr(folder, name) == b"1":
+                    return True
+        return False
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK)

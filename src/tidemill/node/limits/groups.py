@@ -54,12 +54,14 @@ class GroupLimits:
 class Usage:
     """What a group has used by now; None is what nobody has counted.
 
-    ``oom_kills`` counts processes that the kernel has killed because the group was at its limit of memory, and
-    ``pids_refused`` the forks it has refused. ``peak_bytes`` holds pages of files, which the kernel takes back by
-    itself when the limit is near.
+    ``oom_kills`` counts processes that the kernel has killed because the group was at its limit of memory, ``starved``
+    those that it has killed because there was no memory outside: on the machine, or in a group above all of the node's.
+    ``pids_refused`` counts the forks it has refused. ``peak_bytes`` holds pages of files, which the kernel takes back
+    by itself when the limit is near.
     """
 
     oom_kills: int = 0
+    starved: int = 0
     peak_bytes: int | None = None
     pids_refused: int = 0
     cpu_s: float | None = None
@@ -68,6 +70,7 @@ class Usage:
         """What two hierarchies have counted of the same group, each its part."""
         return Usage(
             oom_kills=self.oom_kills + other.oom_kills,
+            starved=self.starved + other.starved,
             peak_bytes=other.peak_bytes if self.peak_bytes is None else self.peak_bytes,
             pids_refused=self.pids_refused + other.pids_refused,
             cpu_s=other.cpu_s if self.cpu_s is None else self.cpu_s,
@@ -176,7 +179,7 @@ class Group:
         ``usage`` is the last that was read of it. Raises OSError.
         """
         # what kills may have changed a limit, and counters of what went wrong cannot be set back
-        if self._killed or usage.oom_kills or usage.pids_refused:
+        if self._killed or usage.oom_kills or usage.starved or usage.pids_refused:
             return False
         if not all(each.renew(self.name) for each in self._hierarchies):
             return False

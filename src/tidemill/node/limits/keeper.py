@@ -99,7 +99,8 @@ class Kept:
     def _look(self, done: int) -> None:
         """The event also comes when the kernel has found something to take back instead of killing."""
         self._timer = None
-        if self.usage().oom_kills and self._on_oom is not None:
+        usage = self.usage()
+        if (usage.oom_kills or usage.starved) and self._on_oom is not None:
             action, self._on_oom = self._on_oom, None
             action()
         elif done < _LOOKS:

@@ -38,7 +38,8 @@ class _Mount:
 def own_places(files: CgroupFiles, process: Path = Path("/proc/self")) -> list[Place]:
     """The groups of ``process`` in all hierarchies that it can see; empty where there are none.
 
-    A process that a node of ours has moved to its leaf counts as being in the group that it was moved from.
+    A process that a node of ours has moved to its leaf counts as being in the group that it was moved from; one in a
+    part of a group that the service manager has given to a service, as being in that group.
     """
     try:
         mounts = [*_mounts((process / "mountinfo").read_text())]
@@ -55,6 +56,7 @@ def own_places(files: CgroupFiles, process: Path = Path("/proc/self")) -> list[P
             continue
         version = 1 if controllers else 2
         if version == 2:
+            folder = _given_above(files, folder)
             with suppress(OSError):
                 controllers = frozenset(files.read(f"{folder}/cgroup.controllers").split())
         found.append(Place(version=version, controllers=controllers, folder=folder))
@@ -71,6 +73,15 @@ def _folder(mounts: list[_Mount], controllers: frozenset[str], path: str) -> str
         if path == root or path.startswith(f"{root}/"):
             return mount.point + before_leaf(path.removeprefix(root)).rstrip("/")
     return None
+
+
+def _given_above(files: CgroupFiles, folder: str) -> str:
+    """The group above ``folder`` if that is what was given to a service that systemd starts in a part of it.
+
+    With DelegateSubgroup=, so that what was given holds no process itself and can hand controllers on.
+    """
+    above = folder.rpartition("/")[0]
+    return above if files.is_delegated(above) and not files.is_delegated(folder) else folder
 
 
 def before_leaf(path: str) -> str:

@@ -43,8 +43,16 @@ def test_what_happened_is_what_the_counters_say(tmp_path: Path) -> None:
     machine.hierarchy.make("a", LIMITS)
     assert machine.hierarchy.usage("a") == Usage(peak_bytes=0)
     machine.say("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    machine.say("memory.max_usage_in_bytes", f"{LIMITS.memory_bytes - 4096}\n")
+    assert machine.hierarchy.usage("a") == Usage(oom_kills=2, peak_bytes=LIMITS.memory_bytes - 4096)
+
+
+def test_who_is_killed_far_below_its_limit_was_starved_by_others(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "memory", "memory")
+    machine.hierarchy.make("a", LIMITS)
+    machine.say("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
     machine.say("memory.max_usage_in_bytes", "4096\n")
-    assert machine.hierarchy.usage("a") == Usage(oom_kills=2, peak_bytes=4096)
+    assert machine.hierarchy.usage("a") == Usage(starved=1, peak_bytes=4096)
 
 
 def test_processes_are_limited_and_refusals_counted(tmp_path: Path) -> None:

@@ -146,6 +146,13 @@ def test_what_happened_is_what_the_counters_say(machine: Machine) -> None:
     assert hierarchy.usage("a") == Usage(oom_kills=3, peak_bytes=1 << 30, pids_refused=7, cpu_s=1.5)
 
 
+def test_who_is_killed_for_the_limit_of_others_was_starved(machine: Machine) -> None:
+    hierarchy = machine.open()
+    hierarchy.make("a", LIMITS)
+    machine.kernel.say(f"{machine.folder}/a/memory.events", "max 0\noom 0\noom_kill 2\noom_group_kill 1\n")
+    assert hierarchy.usage("a") == Usage(starved=2, peak_bytes=0, cpu_s=0.0)
+
+
 def test_a_limit_that_is_refused_leaves_no_group(machine: Machine) -> None:
     hierarchy = machine.open()
     machine.kernel.denied.add(f"{machine.folder}/a/pids.max")

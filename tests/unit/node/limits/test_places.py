@@ -1,5 +1,6 @@
 """Where the cgroups of a process are, from what the kernel says of its mounts and groups."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,23 @@ V1_MOUNTS = (
 
 
 class Offered(CgroupFiles):
-    """Every v2 group has the same controllers."""
+    """Every v2 group has the same controllers; some were given to a service."""
+
+    def __init__(self, *delegated: str) -> None:
+        self.delegated = delegated
+
+    def is_delegated(self, folder: str) -> bool:
+        return folder in self.delegated
 
     def read(self, path: str) -> str:
         assert path.endswith("/cgroup.controllers")
         return "memory pids"
 
 
-def places(tmp_path: Path, mountinfo: str, cgroup: str) -> list[Place]:
+def places(tmp_path: Path, mountinfo: str, cgroup: str, *delegated: str) -> list[Place]:
     (tmp_path / "mountinfo").write_text(mountinfo)
     (tmp_path / "cgroup").write_text(cgroup)
-    return own_places(Offered(), tmp_path)
+    return own_places(Offered(*delegated), tmp_path)
 
 
 def v2(folder: str) -> Place:
@@ -67,6 +74,24 @@ def test_a_container_that_sees_only_its_own_part(tmp_path: Path) -> None:
 def test_a_node_that_was_moved_is_where_it_was_before(tmp_path: Path) -> None:
     found = places(tmp_path, V2_MOUNT, "0::/system.slice/tidemill.service/tidemill-0a/node\n")
     assert found == [v2("/sys/fs/cgroup/system.slice/tidemill.service")]
+
+
+def test_a_service_in_a_part_of_what_it_was_given_uses_the_whole(tmp_path: Path) -> None:
+    service = "/sys/fs/cgroup/system.slice/tidemill.service"
+    assert places(tmp_path, V2_MOUNT, "0::/system.slice/tidemill.service/server\n", service) == [v2(service)]
+    assert places(tmp_path, V2_MOUNT, "0::/system.slice/tidemill.service\n", service) == [v2(service)]
+    both = (service, f"{service}/server")
+    assert places(tmp_path, V2_MOUNT, "0::/system.slice/tidemill.service/server\n", *both) == [v2(both[1])]
+
+
+def test_what_systemd_marks_as_given_is_seen(tmp_path: Path) -> None:
+    files = CgroupFiles()
+    assert not files.is_delegated(str(tmp_path))
+    try:
+        os.setxattr(tmp_path, "user.delegate", b"1")
+    except OSError as error:
+        pytest.skip(f"{tmp_path} has no extended attributes: {error}")
+    assert files.is_delegated(str(tmp_path))
 
 
 def test_a_hierarchy_that_is_not_mounted_is_not_there(tmp_path: Path) -> None:
