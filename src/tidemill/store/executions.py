@@ -107,7 +107,7 @@ _JOB_TO_RUN: Final = Prepared(
     )
 )
 _KNOWN: Final = Prepared(
-    select(_EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
+    select(_EXECUTION.key, _EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
         _EXECUTION.key.in_(select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS)))
     )
 )
@@ -170,6 +170,7 @@ class NewExecution:
 class Created:
     """The execution that answers a request: a new one, or the one that the same request made before."""
 
+    key: ExecutionKey
     id: str
     request_id: str
     job: str
@@ -229,7 +230,10 @@ def _repeated(connection: Connection, job: int, new: NewExecution) -> Created | 
     if len(found) != 1 or found[0].request_digest != new.digest:
         taken = ", ".join(sorted(row.id for row in found))
         raise Conflict(f"execution {taken} of job {new.job!r} has this id or key already, with another content")
-    return Created(id=found[0].id, request_id=found[0].request_id, job=new.job, workspace=new.workspace)
+    row = found[0]
+    return Created(
+        key=ExecutionKey(row.key), id=row.id, request_id=row.request_id, job=new.job, workspace=new.workspace
+    )
 
 
 def create(
@@ -263,7 +267,7 @@ def create(
 def record(connection: Connection, new: NewExecution, values: Mapping[str, object], *, now: datetime) -> Created:
     """Insert the row of a new execution with the names of its request, count it and tell of it. Five statements."""
     record_all(connection, [(new, values)], now=now)
-    return Created(id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
+    return Created(key=new.key, id=new.id, request_id=new.request_id, job=new.job, workspace=new.workspace)
 
 
 def record_all(

@@ -139,7 +139,7 @@ def fire_by_hand(connection: Connection, new: NewExecution, *, now: datetime) ->
         return triggers.bare(row)
     stored = NewInputs(key=InputSetKey(row.input_set), workspace=new.workspace, total=row.total, size_bytes=0)
     created = executions.create(connection, new, stored, (), now=now)
-    if created.id == new.id:
+    if created.key == new.key:
         _record_by_hand(connection, row.job, new, now)
     return created
 
@@ -152,7 +152,7 @@ def call(
     As ``executions.create``; three statements more.
     """
     created = executions.create(connection, new, stored, chunks, now=now)
-    if created.id == new.id:
+    if created.key == new.key:
         job = connection.scalar(select(_EXECUTION.job).where(_EXECUTION.key == new.key))
         assert job is not None
         _record_by_hand(connection, job, new, now)
