@@ -105,6 +105,7 @@ async def call_trigger(called: Authorized, name: str) -> Response:
         return json_answer({"executionId": created.id}, HTTPStatus.ACCEPTED)
     if not _is_strange(call):
         await auth.authenticate(call.request)  # it may have ended meanwhile
+        call.record.finds(created)  # the row begins anew there
     return StreamingResponse(_answer(call, execution), media_type="application/json")
 
 
@@ -137,7 +138,7 @@ async def _end(call: Call, created: Created, wait_s: int) -> Execution | None:
     with anyio.move_on_after(wait_s):
         while not call.context.closing() and not await call.request.is_disconnected():
             seen = news.count
-            found = await call.run(partial(endpoints.look, call.parts, call.principal, created))
+            found = await call.run(partial(endpoints.look, call.parts, created))
             if found.state in EXECUTION_FINAL:
                 return found
             with anyio.move_on_after(_LOOK_EVERY_S):
