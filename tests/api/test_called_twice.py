@@ -1,10 +1,13 @@
 """Triggers that are called again, by others, or while their job goes: names of requests, and what waits."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
 from tests.api.asking import Api
-from tests.api.test_called_triggers import JOB, URL, accepted, called, have, succeeds, waited
+from tests.api.test_access import assert_problem
+from tests.api.test_called_triggers import JOB, NOBODY, OPEN, URL, accepted, called, have, succeeds, waited
 
 
 def audited(api: Api) -> list[str]:
@@ -45,3 +48,39 @@ def test_who_waits_is_answered_although_the_name_of_the_job_means_another_one_by
     answer = waited(api, work, json={"a": 1})
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "succeeded"
+
+
+# ---- strangers
+
+
+def test_a_key_of_a_stranger_stands_in_nobodys_way(api: Api) -> None:
+    have(api, called(**OPEN))
+    key = {"Idempotency-Key": "order-1"}
+    theirs = accepted(api, api.post(f"{URL}?async=true", {"a": 1}, headers={**NOBODY, **key}))
+    assert accepted(api, api.post(f"{URL}?async=true", {"a": 1}, headers={**NOBODY, **key})) == theirs
+    ours = api.post(f"{JOB}/executions", {"tasks": [{"a": 2}]}, headers=key)
+    assert ours.status_code == 200, ours.text
+    assert ours.json()["executionId"] != theirs
+    bare = accepted(api, api.post(f"{URL}?async=true", b"", headers={**NOBODY, "Idempotency-Key": "order-2"}))
+    fired = api.post(f"{JOB}/triggers/t1/fire", headers={"Idempotency-Key": "order-2"})
+    assert fired.status_code == 200, fired.text
+    assert fired.json()["executionId"] != bare
+
+
+def test_a_stranger_learns_no_execution_from_a_key_that_is_taken(api: Api) -> None:
+    have(api, called(**OPEN))
+    key = {"Idempotency-Key": "order-1"}
+    ours = api.post(f"{JOB}/executions", {"tasks": [{"a": 2}]}, headers=key).json()["executionId"]
+    theirs = accepted(api, api.post(f"{URL}?async=true", {"a": 1}, headers={**NOBODY, **key}))
+    assert theirs != ours
+
+
+@pytest.mark.parametrize(
+    "wish", [{"executionId": "my-own-id"}, {"id": "mine"}, {"allowQueue": False}, {"note": "x" * 1000}]
+)
+def test_a_stranger_names_nothing(api: Api, wish: dict[str, Any]) -> None:
+    have(api, called(**OPEN))
+    answer = api.post(f"{URL}?async=true", {"tasks": [{}], **wish}, headers=NOBODY)
+    message = assert_problem(answer, 403, "FORBIDDEN")
+    assert next(iter(wish)) in message
+    assert api.get(f"{JOB}/executions").json()["data"] == []

@@ -51,8 +51,8 @@ def call(
     NotRunnable for a trigger that is disabled, and what ``executions.create`` raises.
     """
     _check_enabled(job, endpoint)
-    if principal.kind is PrincipalKind.PUBLIC and (request.env or request.memory_mb is not None):
-        raise Forbidden("a public trigger takes arguments; env and memory need a credential, and another trigger")
+    if principal.kind is PrincipalKind.PUBLIC:
+        _check_arguments_alone(request)
     request = replace(request, trigger=endpoint.trigger, deadline_s=_deadline_s(endpoint))
     return executions.create(parts, principal, job, request, now=now)
 
@@ -69,6 +69,23 @@ def call_bare(
 def _check_enabled(job: str, endpoint: Endpoint) -> None:
     if not endpoint.enabled:
         raise NotRunnable(f"trigger {quoted(endpoint.trigger)} of job {quoted(job)} is disabled: enable it first")
+
+
+def _check_arguments_alone(request: ExecutionRequest) -> None:
+    """Raises Forbidden naming what a stranger wishes besides ``tasks``."""
+    wishes = {
+        "env": request.env,
+        "memory": request.memory_mb is not None,
+        "executionId": request.id,
+        "id": request.request_id,
+        "allowQueue": not request.allow_queue,
+        **dict.fromkeys(request.extra, True),
+    }
+    wish = next((name for name, wished in wishes.items() if wished), None)
+    if wish is not None:
+        raise Forbidden(
+            f"a public trigger takes tasks alone; {quoted(wish)} needs a credential, and a trigger that asks for one"
+        )
 
 
 def _deadline_s(endpoint: Endpoint) -> int | None:

@@ -21,7 +21,7 @@ from tidemill.model.ids import (
     new_execution_id,
     new_key,
 )
-from tidemill.model.principal import Principal
+from tidemill.model.principal import Principal, PrincipalKind
 from tidemill.model.quoted import quoted
 from tidemill.service.parts import Limits, Parts
 from tidemill.service.specs import check_size, check_variable
@@ -221,10 +221,22 @@ def check_env(env: Mapping[str, str]) -> None:
         check_variable("a name in env", f"env.{name[:64]}", name, value)
 
 
-def aliases(execution_id: str, request_id: str, idempotency_key: str) -> tuple[str, ...]:
-    """The names under which a request may come again, of three kinds: an id of one never stands for another's."""
+def aliases(execution_id: str, request_id: str, idempotency_key: str, *, public: str = "") -> tuple[str, ...]:
+    """The names under which a request may come again, of four kinds: an id of one never stands for another's.
+
+    ``public`` is the trigger that a stranger calls: their keys are apart from each other trigger's and from everybody
+    else's.
+    """
     key = (f"key:{idempotency_key}",) if idempotency_key else ()
+    if key and public:
+        # as long whatever was sent: the column holds 256 characters
+        key = (f"public:{public}:{hashlib.sha256(idempotency_key.encode()).hexdigest()}",)
     return (f"execution:{execution_id}", f"request:{request_id}", *key)
+
+
+def public_trigger(principal: Principal, trigger: str) -> str:
+    """The trigger when it is a stranger who calls it, empty else: what ``aliases`` wants to know."""
+    return trigger if principal.kind is PrincipalKind.PUBLIC else ""
 
 
 def _new(
@@ -241,7 +253,12 @@ def _new(
         workspace=principal.workspace,
         job=job,
         request_id=request_id,
-        aliases=aliases(execution_id, request_id, request.idempotency_key),
+        aliases=aliases(
+            execution_id,
+            request_id,
+            request.idempotency_key,
+            public=public_trigger(principal, request.trigger),
+        ),
         digest=_digest(request, parts),
         env_names=tuple(sorted(request.env)),
         env_sealed=sealed,

@@ -43,7 +43,12 @@ def fire(
         workspace=principal.workspace,
         job=job,
         request_id=execution_id,
-        aliases=executions.aliases(execution_id, execution_id, request.idempotency_key),
+        aliases=executions.aliases(
+            execution_id,
+            execution_id,
+            request.idempotency_key,
+            public=executions.public_trigger(principal, trigger),
+        ),
         digest=hashlib.sha256(f"fire/{trigger}".encode()).hexdigest(),
         caller=principal.id,
         regions=parts.regions,
