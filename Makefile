@@ -6,7 +6,7 @@ READY := .venv/.ready
 # for a server, and the tests start hundreds of processes
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test test-fast test-full lint format docs serve simulate fuzz drills bench bench-million clean
+.PHONY: help setup demo test test-fast test-full test-vm lint format docs serve simulate fuzz drills bench bench-million clean
 
 help: ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test-fast: $(READY) ## all but e2e and the simulator, under a minute
 
 test-full: test drills ## the suite, then the long drills, and cron in every time zone
 	$(PY) -m tests.unit.model.walked
+
+test-vm: $(READY) ## cgroup v2, in an emulated machine: make test-vm KERNEL=/boot/vmlinuz-... (6 minutes)
+	$(PY) scripts/guest.py "$(KERNEL)"
 
 lint: $(READY) ## ruff, mypy --strict, the import contract
 	.venv/bin/ruff format --check src tests scripts bench examples hatch_build.py

@@ -201,7 +201,7 @@ def test_two_hundred_tasks_leave_nothing_behind_when_the_node_ends(rig: Rig) -> 
     image = rig.shell("setsid sleep 600 & echo $$")
     rig.launch(engine, *(rig.lease(image, index, memory_mb=32) for index in range(200)))
     reader = Reader(engine)
-    until(lambda: len({event.attempt for event in reader.read() + reader.seen if event.outcome}) == 200, 100)
+    until(lambda: len({event.attempt for event in reader.read() + reader.seen if event.outcome}) == 200, 400)
     assert in_groups(rig) == []
     assert len(groups_of(rig)) <= 64 * len(group_folders(rig))
     folders = group_folders(rig)
