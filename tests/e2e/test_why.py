@@ -21,7 +21,7 @@ def test_what_waits_says_for_what_and_what_failed_says_how(
         waits = server.cli("why", word)
         assert "1 task of the execution runs and maxConcurrentTasks is 1; room comes at the latest at" in waits
     gate.touch()
-    until(lambda: "It failed" in server.cli("why", "waits-0001"))
+    until(lambda: "It failed" in server.cli("why", "waits-0001"), seconds=80)
     answer = json.loads(server.cli("why", "waits-0001", "-o", "json"))
     (failure,) = answer["failures"]
     assert (answer["reason"], failure["count"], failure["exitCode"]) == ("failed", 2, 3)
