@@ -1,5 +1,6 @@
 """Triggers that are called again, by others, or while their job goes: names of requests, and what waits."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -84,3 +85,17 @@ def test_a_stranger_names_nothing(api: Api, wish: dict[str, Any]) -> None:
     message = assert_problem(answer, 403, "FORBIDDEN")
     assert next(iter(wish)) in message
     assert api.get(f"{JOB}/executions").json()["data"] == []
+
+
+def test_a_stranger_takes_no_room_to_wait_before_all_of_the_body_is_there(api: Api) -> None:
+    have(api, called("http", timeout=1, **OPEN))
+    held = list[int]()
+
+    async def body() -> AsyncIterator[bytes]:
+        held.append(api.context.streams.count)
+        yield b"{"
+        held.append(api.context.streams.count)
+        yield b"}"
+
+    assert api.request("POST", URL, content=body(), headers=NOBODY).status_code == 202
+    assert held == [0, 0]

@@ -91,15 +91,17 @@ Authorized = Annotated[Called, Depends(authorize)]
 @router.post("/{workspace_in_path:workspace}/jobs/{name}/{path:path}")
 async def call_trigger(called: Authorized, name: str) -> Response:
     call, endpoint = called.call, called.endpoint
+    # a stranger who sends slowly, or nothing, takes no room that others wait in
+    body = await read_body(call.request, call.parts.limits.body_bytes) if _is_strange(call) else None
     if endpoint.type is TriggerType.HTTP_ASYNC:
-        created = await _create(called, name)
+        created = await _create(called, name, body)
         return json_answer({"success": True, "executionId": created.id})
     wait_s = endpoint.timeout_s or DEFAULT_WAIT_S
     caller = STRANGERS if _is_strange(call) else call.principal.workspace
     # nothing is made for whom there is no room to wait
     call.context.streams.check(caller)
     with call.context.streams.one(caller):
-        created = await _create(called, name)
+        created = await _create(called, name, body)
         execution = await _end(call, created, wait_s)
     if execution is None:
         return json_answer({"executionId": created.id}, HTTPStatus.ACCEPTED)
@@ -109,7 +111,8 @@ async def call_trigger(called: Authorized, name: str) -> Response:
     return StreamingResponse(_answer(call, execution), media_type="application/json")
 
 
-async def _create(called: Called, name: str) -> Created:
+async def _create(called: Called, name: str, body: bytes | None) -> Created:
+    """What the call makes. Without a ``body`` it is read here, within the limits of executions."""
     call = called.call
     key = call.request.headers.get("idempotency-key", "")
 
@@ -120,11 +123,7 @@ async def _create(called: Called, name: str) -> Created:
             return endpoints.call_bare(*whose, key, now=call.now)
         return endpoints.call(*whose, request, now=call.now)
 
-    if _is_strange(call):
-        body = await read_body(call.request, call.parts.limits.body_bytes)
-        created = await call.run(partial(work, body))
-    else:
-        created = await from_big_body(call, work)
+    created = await (from_big_body(call, work) if body is None else call.run(partial(work, body)))
     call.record.finds(created)
     return created
 
