@@ -48,9 +48,18 @@ def test_a_failure_is_told_with_what_may_be_typed_next(wire: WireServer, tidemil
     ended = tidemill("why", "etl", ID)
     assert ended.out == "It failed.\n"
     assert "tidemill get task etl 7f3c2a9e/4" in ended.err
-    assert "tidemill rerun 7f3c2a9e --failed" in ended.err
+    assert "tidemill rerun 7f3c2a9e --not-succeeded" in ended.err
     wire.on(EXPLAIN, Reply(body={"summary": "Task 4 failed.", "reason": "failed"}))
     assert "tidemill logs job etl 7f3c2a9e 4" in tidemill("why", "etl", f"{ID}/4").err
+
+
+def test_what_ran_out_of_time_without_a_failure_is_run_again_by_words_that_name_its_tasks(
+    wire: WireServer, tidemill: Tidemill
+) -> None:
+    wire.on(EXPLAIN, Reply(body={"summary": "The execution ran out of its 2 s.", "reason": "failed"}))
+    ended = tidemill("why", "etl", ID)
+    # its tasks are cancelled: --failed would name none of them, and be refused
+    assert "tidemill rerun 7f3c2a9e --not-succeeded" in ended.err
 
 
 @pytest.mark.parametrize("word", ["/5", f"{ID}/", f"{ID}/1/2"])

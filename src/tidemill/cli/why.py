@@ -57,4 +57,5 @@ def _next(answer: Explanation, job: str, execution: str, task: str) -> list[str]
         return [f"logs:    tidemill logs job {job} {execution} {task.removeprefix('task-')}"]
     failures = answer.get("failures") or []
     first = [f"tries:   tidemill get task {job} {execution}/{one['firstIndex']}" for one in failures[:1]]
-    return [*first, f"again:   tidemill rerun {execution} --failed"]
+    # where the execution ran out of time, its tasks are cancelled, and none may have failed
+    return [*first, f"again:   tidemill rerun {execution} --not-succeeded"]
