@@ -29,6 +29,11 @@ class WorkRoots:
     builds: Path
 
 
+def tmpfs_name(data_dir: Path) -> str:
+    """What the folder of a data directory's node is called outside of it."""
+    return f"tidemill-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
+
+
 def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS, *, passable: bool = False) -> WorkRoots:
     """Find or make both, and empty them: what a node that died has left is nobody's.
 
@@ -37,7 +42,7 @@ def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS, 
     # the folder of the node itself is closed
     on_disk = data_dir / "work" if passable else data_dir / "node" / "work"
     on_disk.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    name = f"tidemill-{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}"
+    name = tmpfs_name(data_dir)
     tasks = next((root / name for root in candidates if _is_roomy_tmpfs(root) and _own(root / name)), on_disk)
     for root in {tasks, on_disk}:
         root.chmod(_PASSABLE if passable else _PRIVATE)
