@@ -57,22 +57,31 @@ def test_a_stranger_asks_and_is_answered_with_results(jobs: Server) -> None:
     assert [(each["index"], each["result"]) for each in document["results"]] == [(0, {"text": "höre"})]
 
 
+def made(server: Server, job: str) -> str:
+    """The newest execution of a job; empty while there is none."""
+    with server.http() as http:
+        found = http.get(f"/jobs/{job}/executions?limit=1").json()
+    page: list[dict[str, Any]] = found["data"] if isinstance(found, dict) else found
+    return str(page[0]["metadata"]["id"]) if page else ""
+
+
 def test_who_hangs_up_cancels_nothing(jobs: Server) -> None:
     where = urlsplit(jobs.url)
     assert where.hostname is not None
     assert where.port is not None
     with socket.create_connection((where.hostname, where.port), timeout=30) as connection:
-        body = json.dumps({"tasks": [{}], "executionId": "hung-up-on"}).encode()
+        body = json.dumps({"tasks": [{}]}).encode()
         head = f"POST /default/jobs/sleep HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        until(lambda: shown(jobs, "hung-up-on").get("status") == "running")
+        execution = until(lambda: made(jobs, "sleep"))
+        until(lambda: shown(jobs, execution).get("status") == "running")
     until(jobs.tasks)
     # several times as long as the server takes to see that nobody waits any more
     until(lambda: call(jobs, "echo/ask", {}).status_code == 200)
-    assert shown(jobs, "hung-up-on")["status"] == "running"
+    assert shown(jobs, execution)["status"] == "running"
     with jobs.http() as http:
-        assert http.delete("/jobs/sleep/executions/hung-up-on?force=true").status_code == 200
-    until(lambda: shown(jobs, "hung-up-on")["status"] == "cancelled")
+        assert http.delete(f"/jobs/sleep/executions/{execution}?force=true").status_code == 200
+    until(lambda: shown(jobs, execution)["status"] == "cancelled")
 
 
 def test_a_timeout_ends_the_processes(jobs: Server) -> None:
