@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -145,6 +146,9 @@ class Sim:
     def reset(self, script: Script | None = None) -> None:
         """Everything from the beginning, in the same file: far quicker than another one."""
         self.database.write(_empty)
+        for folder in ("blobs", "logs"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        self.blobs, self.logfiles = Blobs(self.folder / "blobs"), LogFiles(self.folder / "logs")
         self.clock.now, self.clock.behind_s = BEGINNING, 0.0
         self.infos, self.policy = self._first_infos, self._first_policy
         self.scripts = Scripts()
