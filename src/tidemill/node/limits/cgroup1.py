@@ -1,14 +1,14 @@
 """cgroup v1: a hierarchy for each controller, or for two that are mounted together."""
 
-import errno
 import os
 from collections.abc import Collection
 from contextlib import suppress
-from signal import SIGKILL
+from functools import partial
 from typing import Final
 
 from tidemill.node.limits.files import CgroupFiles, processes
 from tidemill.node.limits.groups import QUOTA_PERIOD_US, Control, GroupLimits, Kill, Usage
+from tidemill.node.limits.tree import kill_listed, make_group, remove_tree
 
 _SHARES_A_CORE: Final = 1024
 _SHARES_MIN: Final = 2
@@ -41,14 +41,7 @@ class Version1:
             files.write(f"{folder}/cpu.shares", str(min(_SHARES_MAX, _SHARES_A_CORE * cores)))
 
     def make(self, name: str, limits: GroupLimits) -> str:
-        folder = f"{self.folder}/{name}"
-        self._files.make(folder)
-        try:
-            self._limit(folder, limits)
-        except BaseException:
-            self._files.remove(folder)
-            raise
-        return f"{folder}/cgroup.procs"
+        return make_group(self._files, f"{self.folder}/{name}", partial(self._limit, limits=limits))
 
     def _limit(self, folder: str, limits: GroupLimits) -> None:
         write = self._files.write
@@ -126,29 +119,3 @@ class Version1:
 
     def left(self) -> list[str]:
         return [os.path.basename(path) for path in self._files.children(self.folder)]  # noqa: PTH119
-
-
-def kill_listed(files: CgroupFiles, folder: str) -> None:
-    """One SIGKILL to each process in a group and the groups in it."""
-    for child in files.children(folder):
-        kill_listed(files, child)
-    for pid in processes(files, folder):
-        with suppress(ProcessLookupError):
-            os.kill(pid, SIGKILL)
-
-
-def remove_tree(files: CgroupFiles, folder: str) -> bool:
-    """Whether a group and the groups in it are gone: False while a process is in one. Raises OSError."""
-    try:
-        files.remove(folder)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno != errno.EBUSY:
-            raise
-    else:
-        return True
-    # for some milliseconds after its last process is gone a group is busy with nothing in it
-    children = files.children(folder)
-    left = [child for child in children if not remove_tree(files, child)]
-    return bool(children) and not left and remove_tree(files, folder)

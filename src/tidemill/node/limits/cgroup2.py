@@ -4,11 +4,12 @@ import errno
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from tidemill.node.limits.cgroup1 import kill_listed, remove_tree
 from tidemill.node.limits.files import CgroupFiles, processes
 from tidemill.node.limits.groups import QUOTA_PERIOD_US, Control, GroupLimits, Kill, Usage
+from tidemill.node.limits.tree import kill_listed, make_group, remove_tree
 
 # where the node itself is: a group that hands controllers on may hold no process
 LEAF: Final = "node"
@@ -33,14 +34,7 @@ class Version2:
             self.surest_kill = Kill.FORKLESS if Control.PIDS in self.controls else Kill.LISTED
 
     def make(self, name: str, limits: GroupLimits) -> str:
-        folder = f"{self.folder}/{name}"
-        self._files.make(folder)
-        try:
-            self._limit(folder, limits)
-        except BaseException:
-            self._files.remove(folder)
-            raise
-        return f"{folder}/cgroup.procs"
+        return make_group(self._files, f"{self.folder}/{name}", partial(self._limit, limits=limits))
 
     def _limit(self, folder: str, limits: GroupLimits) -> None:
         write = self._files.write

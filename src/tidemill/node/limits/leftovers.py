@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tidemill.node.limits.cgroup1 import kill_listed, remove_tree
 from tidemill.node.limits.cgroup2 import LEAF
 from tidemill.node.limits.files import CgroupFiles
 from tidemill.node.limits.places import PREFIX
+from tidemill.node.limits.tree import kill_listed, remove_tree
 
 _POLL_S: Final = 0.005
 
