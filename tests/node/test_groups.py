@@ -136,7 +136,8 @@ def test_a_fork_bomb_is_stopped_at_its_limit_and_killed_whole(trees: Trees) -> N
     assert int(said(child)) == child.pid
     until(lambda: group.usage().pids_refused > 0)
     procs = Path(group.join[0])
-    assert 0 < len(procs.read_text().split()) <= 20
+    # a shell that may not fork ends: by now there may be none of them
+    assert len(procs.read_text().split()) <= 20
 
     def dead() -> bool:
         group.kill()
