@@ -53,17 +53,17 @@ def confined(settings: NodeSettings) -> Confined:
         found = look(settings, launcher_path())
     except IsolationError as error:
         return Confined(level=None, problem=str(error), protections=())
-    return Confined(level=found.level, problem="", protections=tuple(_protections(found, settings)))
+    return Confined(level=found.level, problem="", protections=tuple(_protections(found)))
 
 
-def _protections(found: Found, settings: NodeSettings) -> Iterator[Protection]:
+def _protections(found: Found) -> Iterator[Protection]:
     has = found.protections
     active = {
         "capabilities": has.capabilities,
         "landlock": has.landlock > 0,
         "seccomp": has.seccomp,
-        "own_uid": found.has_users(settings),
-        "view": has.view and found.has_users(settings),
+        "own_uid": found.has_users,
+        "view": has.view and found.has_users,
     }
     for name, works in active.items():
         if works:

@@ -35,7 +35,7 @@ def test_what_the_kernel_lacks_is_left_out_unless_a_minimum_asks_for_it(tmp_path
     old = launcher_that_says(tmp_path, files="missing 38", uid="missing 1")
     found = look(settings, old)
     assert found.level is Level.PROCESS
-    assert not found.has_users(settings)
+    assert not found.has_users
     with pytest.raises(IsolationError, match=r"no landlock \(Function not implemented\)"):
         look(replace(settings, minimum_isolation="process"), old)
     assert look(replace(settings, minimum_isolation="process"), launcher_that_says(tmp_path)).level is Level.PROCESS

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import alive, until
-from tidemill.node.isolation.process import Ground, ProcessIsolation
-from tidemill.node.isolation.protections import probe
+from tidemill.node.isolation.opening import look, open_isolation
+from tidemill.node.settings import NodeSettings
 from tidemill.node.spawn import Command, Ended, Fact, PlainProcess, Spawner, Started, start_time
 
 
@@ -102,5 +102,6 @@ def test_a_command_that_does_not_exist_cannot_be_started(plain: Plain) -> None:
 
 
 def test_without_the_launcher_a_node_says_so() -> None:
-    isolation = ProcessIsolation(Spawner(None, -1), probe(None, None), Ground(data_dir=Path("/nowhere")))
+    found = look(NodeSettings(data_dir=Path("/nowhere"), memory_mb=1024, slots=1), None)
+    isolation = open_isolation(found, Spawner(None, -1))
     assert isolation.capabilities == {"isolation_process"}

@@ -33,16 +33,23 @@ class Invocation:
     needs: Needs
 
 
-def task_invocation(
-    lease: TaskLease, image: Path, manifest: ImageManifest, work: Path, arguments_url: str
-) -> Invocation:
-    """How to run a task of the unpacked ``image`` with ``work`` as its private directory."""
-    app, own = image / APP_NAME, str(work)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlaces:
+    """Directories of one task: its unpacked image, its private one, and where it puts temporary files."""
+
+    image: Path
+    work: Path
+    temporary: Path
+
+
+def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlaces, arguments_url: str) -> Invocation:
+    """How to run a task in its ``places``."""
+    app, own = places.image / APP_NAME, str(places.work)
     defaults = {
         "PATH": DEFAULT_PATH,
         "HOME": own,
         "LANG": "C.UTF-8",
-        "TMPDIR": own,
+        "TMPDIR": str(places.temporary),
         "NO_PROXY": "127.0.0.1,localhost",
     }
     if manifest.language == "python":
@@ -62,7 +69,7 @@ def task_invocation(
         "TIDEMILL_ATTEMPT": str(lease.attempt.number),
     }
     prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
-    needs = Needs(read=(image, *prefix), write=(work,))
+    needs = Needs(read=(places.image, *prefix), write=(places.work,), memory_mb=lease.memory_mb)
     return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 
@@ -79,7 +86,11 @@ def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapp
     )
     defaults = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8", "UV_CACHE_DIR": str(cache)}
     own = {"HOME": str(work), "TMPDIR": str(work), "PYTHONUNBUFFERED": "1"}
-    needs = Needs(read=tuple(_installer_paths(variables)), write=(work, Path(variables.get("UV_CACHE_DIR", cache))))
+    needs = Needs(
+        read=tuple(_installer_paths(variables)),
+        write=(work, Path(variables.get("UV_CACHE_DIR", cache))),
+        memory_mb=lease.memory_mb,
+    )
     return Invocation(words=words, directory=work, environment={**defaults, **variables, **own}, needs=needs)
 
 

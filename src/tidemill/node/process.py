@@ -121,7 +121,7 @@ class _Node:
         endings = _inherit(past, loop.now)
         spawner = Spawner(launcher_path(), alive)
         # before the first thread: the others would keep the old /proc
-        isolation = open_isolation(settings, found, spawner)
+        isolation = open_isolation(found, spawner)
         self._journal = Journal(places.own / "journal", past)
         self._disk = Worker(loop, "disk")
         self._chores = Worker(loop, "chores")
@@ -129,10 +129,10 @@ class _Node:
         self._blocks = Blocks(loop, self._spool, settings.log_block_bytes, settings.log_block_s)
         self._arguments = ArgumentsServer(loop)
         self._roots = _work_roots(settings, isolation)
-        if isolation.has_users:
+        if isolation.users.own:
             # closed for all but builds, which must get there
             places.cache.parent.chmod(0o711)
-        own_tree(places.cache, isolation.builder)
+        own_tree(places.cache, isolation.users.builder)
         images = Images(settings.data_dir / "images", self._chores)
         # the order of construction is the order at the end of a turn: what starts is journaled by the events after it
         self._events = Events(loop, self._journal, self._disk, places.results)
@@ -242,7 +242,7 @@ class _Node:
 
 def _work_roots(settings: NodeSettings, isolation: Isolation) -> WorkRoots:
     candidates = NOT_EVERYBODYS if isolation.shares_memory else TMPFS_ROOTS
-    return open_work_roots(settings.data_dir, candidates, passable=isolation.has_users)
+    return open_work_roots(settings.data_dir, candidates, passable=isolation.users.own)
 
 
 def _open_alive(path: Path) -> int:

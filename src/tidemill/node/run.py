@@ -12,7 +12,8 @@ from typing import Final, assert_never
 from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
-from tidemill.node.isolation.protocol import Isolation, Seat
+from tidemill.node.isolation.protocol import Isolation
+from tidemill.node.isolation.users import Seat
 from tidemill.node.journal import Running
 from tidemill.node.limits.groups import Usage
 from tidemill.node.limits.keeper import Keeper, Kept

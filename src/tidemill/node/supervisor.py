@@ -18,12 +18,13 @@ from tidemill.node.environment import (
     RESULT_FILE,
     TASK_FILE,
     Invocation,
+    TaskPlaces,
     build_invocation,
     file_path,
     task_invocation,
 )
 from tidemill.node.images import Images, check_digest
-from tidemill.node.isolation.protocol import Seat
+from tidemill.node.isolation.users import Seat
 from tidemill.node.loop import Timer
 from tidemill.node.run import Reason, Run, Tools
 from tidemill.node.workdir import WorkRoots, remove_quickly
@@ -236,7 +237,7 @@ class Supervisor:
     def _reserve(self, held: Held) -> bool:
         """False when nobody is left for it to run as: directories of attempts that have ended are still removed."""
         try:
-            seat = self._tools.isolation.seat(build=isinstance(held.lease, BuildLease))
+            seat = self._tools.isolation.users.seat(build=isinstance(held.lease, BuildLease))
         except OSError:
             self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
             return False
@@ -256,7 +257,7 @@ class Supervisor:
         for held in reversed(batch):
             if held.run is not None:
                 self._release(held.run)
-                self._tools.isolation.leave(held.run.seat, empty=True)
+                self._tools.isolation.users.leave(held.run.seat, empty=True)
             held.run, held.phase = None, Phase.QUEUED
             self._queue.appendleft(held)
         self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
@@ -283,16 +284,21 @@ class Supervisor:
         work.mkdir(mode=0o700)
         if isinstance(lease, BuildLease):
             give_source(file_path(lease.source.url), work)
-            self._tools.isolation.hand_over(seat, work)
+            self._tools.isolation.users.hand_over(seat, work)
             return build_invocation(lease, work, self._place.cache, self._place.variables)
         manifest = self._place.images.find(lease.image.digest)
         assert manifest is not None
         (work / TASK_FILE).write_bytes(lease.arguments.encode("utf-8", "surrogatepass"))
         for path in (work / TASK_FILE, work):
-            self._tools.isolation.hand_over(seat, path)
+            self._tools.isolation.users.hand_over(seat, path)
         held.arguments_path = self._place.arguments.offer(lease.arguments)
         url = self._place.arguments.url(held.arguments_path)
-        return task_invocation(lease, self._place.images.path(lease.image.digest), manifest, work, url)
+        places = TaskPlaces(
+            image=self._place.images.path(lease.image.digest),
+            work=work,
+            temporary=self._tools.isolation.temporary(work),
+        )
+        return task_invocation(lease, manifest, places, url)
 
     def _ended(self, run: Run, outcome: Outcome) -> None:
         held = self._held[run.lease.attempt]
@@ -306,7 +312,7 @@ class Supervisor:
     def _clean(self, run: Run) -> None:
         def cleaned(_result: object) -> None:
             # who it ran as is nobody else before nothing of it is left
-            self._tools.isolation.leave(run.seat, empty=run.left_nothing)
+            self._tools.isolation.users.leave(run.seat, empty=run.left_nothing)
 
         if remove_quickly(run.work, (TASK_FILE, RESULT_FILE)):
             cleaned(None)

@@ -4,16 +4,17 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tidemill.node.isolation import reach, uids
-from tidemill.node.isolation.level import IsolationError, Level, choose
-from tidemill.node.isolation.process import Ground, ProcessIsolation
-from tidemill.node.isolation.protections import Protections, probe
-from tidemill.node.isolation.uids import UidPool
+from tidemill.node.isolation import process, protections, reach, uids
+from tidemill.node.isolation.ground import Ground
+from tidemill.node.isolation.level import AUTO, IsolationError, Level, choose
+from tidemill.node.isolation.protections import Protections
+from tidemill.node.isolation.protocol import Isolation, Machine, Offer, Site
+from tidemill.node.isolation.users import Users
 from tidemill.node.settings import NodeSettings
 from tidemill.node.spawn import Spawner
 
@@ -21,51 +22,82 @@ USERS_MIN: Final = 2
 
 _NOT_YET: Final = "this version has no such level"
 
+# a level that is not here is one that this version has not
+_PROBES: Final[Mapping[Level, Callable[[Machine], Offer]]] = {
+    Level.PROCESS: process.probe,
+}
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a look at this machine found: the level to work at, and what level ``process`` can do."""
+    """What a look at this machine found: the level to work at, and what each level that mattered has to offer.
 
+    ``problems`` says why a level does not work, "" of one that does and of one that did not matter.
+    """
+
+    machine: Machine
     level: Level
-    protections: Protections
+    offers: Mapping[Level, Offer]
     problems: Mapping[Level, str]
 
-    def has_users(self, settings: NodeSettings) -> bool:
+    @property
+    def protections(self) -> Protections:
+        return self.machine.protections
+
+    @property
+    def has_users(self) -> bool:
         """Whether each task runs as a user of its own."""
-        return self.protections.own_uid and settings.task_uid_count > 0
+        return self.machine.has_users
 
 
 def look(settings: NodeSettings, launcher: Path | None) -> Found:
     """Probe this machine, some milliseconds. Raises IsolationError when it cannot do what the settings ask for."""
     try:
         other = settings.task_uid_first if os.geteuid() == 0 else None
-        protections = probe(launcher, other)
+        has = protections.probe(launcher, other)
     except (OSError, subprocess.SubprocessError) as error:
         raise IsolationError(f"the launcher does not run on this machine: {error}") from error
-    problems = {level: protections.problem if level is Level.PROCESS else _NOT_YET for level in Level}
-    found = Found(
-        level=choose(settings.isolation, settings.minimum_isolation, problems),
-        protections=protections,
-        problems=problems,
-    )
+    machine = Machine(settings=settings, ground=_ground(settings), launcher=launcher, protections=has)
     for path in settings.task_write_paths:
         # what there is to read may come later; a task that may write nowhere has been promised too much
         if not Path(path).exists():
             raise IsolationError(f"task_write_paths has {path}, which does not exist: make it, or leave it out")
-    if found.has_users(settings):
-        _check_users(settings, protections)
-    return found
+    if machine.has_users:
+        _check_users(machine)
+    offers = _offers(machine)
+    problems = {level: _problem(level, offers) for level in Level}
+    level = choose(settings.isolation, settings.minimum_isolation, problems)
+    return Found(machine=machine, level=level, offers=offers, problems=problems)
 
 
-def _check_users(settings: NodeSettings, protections: Protections) -> None:
+def _offers(machine: Machine) -> dict[Level, Offer]:
+    """What the levels have to offer that the settings let in, the strongest first; none behind one that works."""
+    wanted = machine.settings.isolation
+    offers = dict[Level, Offer]()
+    for level, probe in ((level, _PROBES[level]) for level in Level if level in _PROBES):
+        if wanted in {AUTO, level}:
+            offers[level] = probe(machine)
+            if not offers[level].problem:
+                break
+    return offers
+
+
+def _problem(level: Level, offers: Mapping[Level, Offer]) -> str:
+    if level not in _PROBES:
+        return _NOT_YET
+    return offers[level].problem if level in offers else ""
+
+
+def _check_users(machine: Machine) -> None:
+    settings = machine.settings
     if settings.task_uid_count < USERS_MIN:
         raise IsolationError("task_uid_count is 1, but builds take one user and tasks another: make it 2 or more, or 0")
-    if protections.view:
+    if machine.protections.view:
         # the launcher shows what is hidden
         return
-    if (found := _ground(settings).closed()) is not None:
+    if (found := machine.ground.closed()) is not None:
         place, closed = found
         raise IsolationError(
             f"tasks run as users of their own, which cannot reach {place}: let them through (chmod o+x {closed}), "
@@ -82,24 +114,25 @@ def _ground(settings: NodeSettings) -> Ground:
     )
 
 
-def open_isolation(settings: NodeSettings, found: Found, spawner: Spawner) -> ProcessIsolation:
+def open_isolation(found: Found, spawner: Spawner) -> Isolation:
     """The isolation of a node that may run. Hides processes from each other where it can: call it before any thread.
 
     Raises IsolationError.
     """
-    pool: UidPool | None = None
-    if found.has_users(settings):
+    settings = found.machine.settings
+    users = Users()
+    if found.has_users:
         try:
-            pool = uids.open_pool(settings.task_uid_first, settings.task_uid_count)
+            users = Users(uids.open_pool(settings.task_uid_first, settings.task_uid_count))
         except OSError as error:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
-    return ProcessIsolation(
-        spawner, found.protections, _ground(settings), pool, hides_processes=_hide_processes(found, pool)
-    )
+    hides_processes = _hide_processes(found, users)
+    site = Site(machine=found.machine, users=users, spawner=spawner, hides_processes=hides_processes)
+    return found.offers[found.level].open(site)
 
 
-def _hide_processes(found: Found, pool: UidPool | None) -> bool:
-    if pool is None or not found.protections.view:
+def _hide_processes(found: Found, users: Users) -> bool:
+    if not users.own or not found.protections.view:
         return False
     try:
         reach.hide_processes()

@@ -1,37 +1,65 @@
-"""What a level of isolation does for a node: the same four things, whatever it is made of.
+"""What a level of isolation does for a node, whatever it is made of.
 
-It is probed before there is one (a function of its module returns it, or says what is missing); it starts commands; a
-command that was started is terminated, and says how it ended, by its Process (node/spawn.py).
+There is a probe for each level (opening.py); what it has found is an Offer, which can say what is missing, or open the
+level. An open level starts commands; a command that was started is terminated, and says how it ended, by its Process
+(node/spawn.py).
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tidemill.node.isolation.ground import Ground
 from tidemill.node.isolation.level import Level
-from tidemill.node.spawn import Command, Process
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """Who an attempt runs as: ``uid`` None is the node's user; ``shared`` with other attempts, as builds are."""
-
-    uid: int | None = None
-    shared: bool = False
+from tidemill.node.isolation.protections import Protections
+from tidemill.node.isolation.users import Seat, Users
+from tidemill.node.settings import NodeSettings
+from tidemill.node.spawn import Command, Process, Spawner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included."""
+    """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included.
+
+    ``network``: it has this machine's network; else none, where the level can do that. ``memory_mb`` is its limit.
+    """
 
     read: tuple[Path, ...]
     write: tuple[Path, ...]
+    network: bool = True
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What probes may know: ``protections`` is what the launcher can do here, with which every level works."""
+
+    settings: NodeSettings
+    ground: Ground
+    launcher: Path | None
+    protections: Protections
+
+    @property
+    def has_users(self) -> bool:
+        """Whether each task runs as a user of its own."""
+        return self.protections.own_uid and self.settings.task_uid_count > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a level is opened with, once the node may run. ``hides_processes``: of others in /proc."""
+
+    machine: Machine
+    users: Users
+    spawner: Spawner
+    hides_processes: bool = False
 
 
 class Isolation(Protocol):
     """One for all attempts of a node."""
 
     level: Level
+    users: Users
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -39,35 +67,27 @@ class Isolation(Protocol):
         ...
 
     @property
-    def has_users(self) -> bool:
-        """Whether each task is a user of its own."""
-        ...
-
-    @property
-    def builder(self) -> int:
-        """The number of the user that builds run as, whose their caches must be."""
-        ...
-
-    @property
     def shares_memory(self) -> bool:
-        """Whether a task may open all that lies in /dev/shm, so that private directories must lie elsewhere."""
+        """Whether an attempt may open all that lies in /dev/shm, so that private directories must lie elsewhere."""
         ...
 
-    def seat(self, *, build: bool) -> Seat:
-        """Who the next attempt runs as: where there are users, a task as one of its own, all builds as one.
-
-        Raises OSError when none is free.
-        """
-        ...
-
-    def hand_over(self, seat: Seat, path: Path) -> None:
-        """Make a file or directory that the node has made the attempt's."""
+    def temporary(self, work: Path) -> Path:
+        """Where the task whose private directory is ``work`` is told to put temporary files."""
         ...
 
     def start(self, seat: Seat, needs: Needs, command: Command) -> Process:
         """Raises OSError when it could not be started; that may also come as a NotStarted."""
         ...
 
-    def leave(self, seat: Seat, *, empty: bool) -> None:
-        """The attempt has ended and its directory is gone; ``empty``: nothing of it is alive, for sure."""
+
+class Offer(Protocol):
+    """What a probe has found of one level on this machine."""
+
+    @property
+    def problem(self) -> str:
+        """What keeps the level from working here, and what helps; "" when it works."""
+        ...
+
+    def open(self, site: Site) -> Isolation:
+        """Only of one without a problem, but for level ``process``, which works in part. Raises IsolationError."""
         ...

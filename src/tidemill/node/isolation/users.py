@@ -1,0 +1,64 @@
+"""Who the attempts of a node run as: each as a user of its own where there are such, else all as the node's."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.node.isolation import system
+from tidemill.node.isolation.uids import UidPool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Who an attempt runs as: ``uid`` None is the node's user; ``shared`` with others; ``build``: it is one."""
+
+    uid: int | None = None
+    shared: bool = False
+    build: bool = False
+
+
+class Users:
+    """The same at every level: a number that one attempt has is no other's before nothing of it is left."""
+
+    def __init__(self, pool: UidPool | None = None) -> None:
+        """``pool``: users for attempts, None where all run as the node's own. Raises OSError when it is empty."""
+        self._pool = pool
+        # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
+        self._builder = pool.take() if pool is not None else None
+
+    @property
+    def own(self) -> bool:
+        """Whether each task is a user of its own."""
+        return self._pool is not None
+
+    @property
+    def builder(self) -> int:
+        """The number of the user that builds run as, whose their caches must be."""
+        return os.geteuid() if self._builder is None else self._builder
+
+    def seat(self, *, build: bool) -> Seat:
+        """Who the next attempt runs as: where there are users, a task as one of its own, all builds as one.
+
+        Raises OSError when none is free.
+        """
+        if self._pool is None:
+            return Seat(shared=True, build=build)
+        return Seat(self._builder, shared=True, build=True) if build else Seat(self._pool.take())
+
+    def hand_over(self, seat: Seat, path: Path) -> None:
+        """Make a file or directory that the node has made the attempt's."""
+        if seat.uid is not None:
+            os.chown(path, seat.uid, seat.uid, follow_symlinks=False)
+
+    def leave(self, seat: Seat, *, empty: bool) -> None:
+        """The attempt has ended and its directory is gone; ``empty``: nothing of it is alive, for sure."""
+        if seat.uid is None or seat.shared or self._pool is None:
+            return
+        if not empty:
+            log.error("user %d is not used again: something may still run as it", seat.uid)
+            return
+        system.leave_no_shared_memory(seat.uid)
+        self._pool.give_back(seat.uid)
