@@ -10,6 +10,7 @@ from sqlalchemy import select
 from tidemill.model.ids import JobKey
 from tidemill.model.region import Regions
 from tidemill.scheduler.fire import TriggerClock
+from tidemill.scheduler.head_start import HeadStart
 from tidemill.service.specs import Editor, SpecChange
 from tidemill.store import job_writes, schema
 from tidemill.store.job_writes import JobWrite, MetadataChange
@@ -42,9 +43,13 @@ class Clockwork:
     def restart(self) -> None:
         self.clock = self.another()
 
-    def another(self) -> TriggerClock:
+    def another(self, head_start: HeadStart | None = None) -> TriggerClock:
         return TriggerClock(
-            database=self.sim.database, steady=self.sim.clock.seconds, regions=Regions(), keys=self._keys_of
+            database=self.sim.database,
+            steady=self.sim.clock.seconds,
+            regions=Regions(),
+            keys=self._keys_of,
+            head_start=head_start,
         )
 
     def _keys_of(self, _: datetime) -> Iterator[int]:

@@ -101,6 +101,7 @@ TRIGGER_BREAKS = [
         "I7: an execution that a trigger started",
         "INSERT INTO tick SELECT job, trigger_id, 1, 1, outcome, reason, execution, settled_at FROM tick",
     ),
+    ("I7: nothing that a trigger started", "UPDATE attempt SET claimed_at = (SELECT due_at - 1000 FROM execution)"),
     ("I7: a trigger's inputs", "DELETE FROM input_set"),
     ("I7: a trigger has its job", "DELETE FROM job"),
 ]
@@ -139,6 +140,7 @@ def test_what_is_broken_about_triggers_is_found(sim: Sim, rule: str, statement: 
     work.look()
     sim.move(60.0)
     work.look()
+    sim.tick()
     assert len(work.executions()) == 1
     assert sim.violations() == []
     found = after(sim, statement)

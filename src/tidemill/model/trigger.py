@@ -26,6 +26,8 @@ MAX_CAUGHT_UP: Final = 100
 DEFAULT_TIMEZONE: Final = "UTC"
 ON_TIME: Final = timedelta(seconds=60)
 """A server that is busy, or restarted, is late by less."""
+MADE_AHEAD: Final = timedelta(seconds=1)
+"""An execution may be there so long before it is due, at most."""
 
 _MINUTE: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
@@ -279,3 +281,11 @@ def _first_with(zone: ZoneInfo, offset: timedelta, low: datetime, high: datetime
         else:
             first = middle
     return low + last * _MINUTE
+
+
+def is_ahead(due_at: datetime | None, now: datetime) -> bool:
+    """Whether what is due at ``due_at`` may not run yet.
+
+    What is due later than MADE_AHEAD was made when the clock showed a later time: it was due then, and waits no more.
+    """
+    return due_at is not None and now < due_at <= now + MADE_AHEAD

@@ -3,6 +3,8 @@
 Every due time lies on a whole minute, so the clock looks at each of them, when the next trigger is due, and once a
 second besides: a look is one read of three places in indices, however many triggers there are. What it remembers only
 saves work. A crash at any line leaves ticks that the next look settles, under the same keys.
+
+What many triggers start is made a little ahead of its time, and runs from then on (docs/decisions/0117).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +14,7 @@ from typing import Final
 
 from tidemill.model.ids import InputSetKey, key_run
 from tidemill.model.region import Regions
+from tidemill.scheduler.head_start import HeadStart
 from tidemill.scheduler.problems import Problems
 from tidemill.scheduler.repeat import Repeat
 from tidemill.store import inputs, ticks, triggers
@@ -28,6 +31,8 @@ _GIVEN_AT_ONCE: Final = 50
 # a unit of work writes at most 4 MiB; the arguments of one trigger are at most 1 MiB
 _UNIT_BYTES: Final = 2 << 20
 _MINUTE: Final = timedelta(minutes=1)
+# from when on it is looked how many are due: more than a sleep
+_SOON: Final = timedelta(seconds=2 * LOOK_EVERY_S)
 
 
 def made_keys(now: datetime) -> Iterator[int]:
@@ -38,7 +43,7 @@ def made_keys(now: datetime) -> Iterator[int]:
 class TriggerClock:
     """The clock without its thread. ``steady`` shows seconds and is never set: by it a wall clock set back shows.
 
-    ``keys`` makes the keys of one look.
+    ``keys`` makes the keys of one look. Without a ``head_start`` nothing begins before it is due.
     """
 
     def __init__(
@@ -48,28 +53,44 @@ class TriggerClock:
         steady: Callable[[], float],
         regions: Regions,
         keys: Callable[[datetime], Iterator[int]] = made_keys,
+        head_start: HeadStart | None = None,
     ) -> None:
         self._database = database
+        self._head_start = head_start
         self._steady = steady
         self._regions = regions
         self._keys = keys
         self._ahead_s: float | None = None  # the wall clock, of the steady one
 
     def tick(self, term: int, now: datetime) -> datetime | None:
-        """Settle all that is due; when something is due next, None for never. Raises StaleTerm.
+        """Settle all that is due; when to look again, None for never: before something is due. Raises StaleTerm.
 
-        With nothing due and nothing new it is one read.
+        With nothing due soon and nothing new it is one read.
         """
         if self._is_new(now):
             self._plan(now)
         self._ahead_s = now.timestamp() - self._steady()
         keys = self._keys(now)
         alarm = self._database.read(triggers.alarm)
-        if alarm.open_ticks or (alarm.due_at is not None and alarm.due_at <= now):
+        is_due = alarm.open_ticks or (alarm.due_at is not None and alarm.due_at <= now)
+        if is_due:
             self._fire(term, keys, now)
         if alarm.without_inputs:
             self._give_inputs(keys, now)
             self._fire(term, keys, now)
+        due_at = self._database.read(triggers.alarm).due_at if is_due else alarm.due_at
+        if due_at is None or self._head_start is None or due_at > now + _SOON:
+            return due_at
+        count = self._database.read(partial(ticks.count_due, at=due_at))
+        begin_at = due_at - timedelta(seconds=self._head_start.seconds(count))
+        if now < begin_at or due_at <= now:
+            return begin_at
+        began_s = self._steady()
+        more = self._fire_some(Firing(term=term, keys=keys, regions=self._regions), due_at)
+        self._head_start.learn(count, self._steady() - began_s)
+        if more:
+            # the rest is late anyway: nothing of it is made before it is due
+            return due_at
         return self._database.read(triggers.alarm).due_at
 
     def _is_new(self, now: datetime) -> bool:
@@ -85,8 +106,11 @@ class TriggerClock:
 
     def _fire(self, term: int, keys: Iterator[int], now: datetime) -> None:
         firing = Firing(term=term, keys=keys, regions=self._regions)
-        while self._database.write(partial(ticks.fire, firing=firing, now=now), urgent=True):
+        while self._fire_some(firing, now):
             pass
+
+    def _fire_some(self, firing: Firing, now: datetime) -> bool:
+        return self._database.write(partial(ticks.fire, firing=firing, now=now), urgent=True)
 
     def _give_inputs(self, keys: Iterator[int], now: datetime) -> None:
         """Store the arguments of new triggers, which all their executions share. Compressed outside of the units."""
@@ -122,11 +146,11 @@ class Firer(Repeat):
         self._term = term
 
     def _look(self) -> float:
-        due = self._triggers_clock.tick(self._term(), self._clock())
-        return pause_s(self._clock(), due)
+        again = self._triggers_clock.tick(self._term(), self._clock())
+        return pause_s(self._clock(), again)
 
 
-def pause_s(now: datetime, due: datetime | None) -> float:
-    """How long to sleep: to the next whole minute, to ``due``, or a second, whichever comes first."""
-    ahead = [now.replace(second=0, microsecond=0) + _MINUTE, *([] if due is None else [due])]
+def pause_s(now: datetime, again: datetime | None) -> float:
+    """How long to sleep: to the next whole minute, to ``again``, or a second, whichever comes first."""
+    ahead = [now.replace(second=0, microsecond=0) + _MINUTE, *([] if again is None else [again])]
     return max(0.0, min(LOOK_EVERY_S, *((at - now).total_seconds() for at in ahead)))

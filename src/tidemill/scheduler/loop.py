@@ -19,6 +19,7 @@ from tidemill.model.region import Regions
 from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.collect import Collector
 from tidemill.scheduler.fire import Firer, TriggerClock
+from tidemill.scheduler.head_start import HeadStart
 from tidemill.scheduler.listen import Inbox, Listener
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -78,7 +79,12 @@ class Scheduler:
             every_s=policy.retain_every_s,
             problems=self._parts.problems,
         )
-        self._triggers = TriggerClock(database=database, steady=time.monotonic, regions=regions)
+        self._triggers = TriggerClock(
+            database=database,
+            steady=time.monotonic,
+            regions=regions,
+            head_start=HeadStart(),
+        )
         self._firer: Firer | None = None
         self._thread: threading.Thread | None = None
         self._ticker: Ticker | None = None

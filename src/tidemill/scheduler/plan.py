@@ -13,6 +13,7 @@ from datetime import datetime
 from tidemill.model.ids import AttemptId, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import NodeInfo
 from tidemill.model.outlook import Waiter
+from tidemill.model.trigger import is_ahead
 from tidemill.scheduler.rooms import Rooms
 from tidemill.store.ledger_claim import BuildClaim, Claim, RetryClaim, TaskClaim
 from tidemill.store.snapshot import Claimable, LiveAttempt, PendingBuild, Queued, Retry, View
@@ -94,6 +95,7 @@ def plan(snapshot: Snapshot) -> list[Decision]:
 def next_due(view: View, now: datetime) -> datetime | None:
     """When something that only waits for its time becomes due; None when nothing does."""
     times = [retry.not_before for execution in view.claimable for retry in execution.retries]
+    times += [execution.due_at for execution in view.claimable if execution.due_at is not None]
     times += [build.not_before for build in view.builds if build.not_before is not None]
     times += [deadline.at for deadline in view.deadlines]
     return min((time for time in times if time > now), default=None)
@@ -169,7 +171,11 @@ class _Plan:
             if attempt.attempt.kind is OwnerKind.TASK:
                 running[attempt.attempt.owner] = running.get(attempt.attempt.owner, 0) + 1
                 self._count(attempt.workspace)
-        self._lines = {one.key: self._line(one, running.get(one.key, 0)) for one in snapshot.view.claimable}
+        self._lines = {
+            one.key: self._line(one, running.get(one.key, 0))
+            for one in snapshot.view.claimable
+            if not is_ahead(one.due_at, snapshot.now)
+        }
         # whoever fitted nowhere at its turn, at most one of a workspace: overtaken once something else is served
         self._passed: list[Waiter] = []
         self._noted: set[str | None] = set()

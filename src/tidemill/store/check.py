@@ -170,6 +170,10 @@ ALWAYS: Final[Mapping[str, str]] = {
     "I7: an execution that a trigger started has one tick, and no other has one": """
         SELECT e.key, e.trigger_id, COUNT(t.job) AS ticks FROM execution e LEFT JOIN tick t ON t.execution = e.key
          GROUP BY e.key, e.trigger_id HAVING COUNT(t.job) <> (e.trigger_id <> '')""",
+    # one that is due later than that was made when the clock showed a later time
+    "I7: nothing that a trigger started runs in the second before it is due": """
+        SELECT a.owner, a.idx, a.number FROM attempt a JOIN execution e ON e.key = a.owner AND a.kind = 't'
+         WHERE a.claimed_at < e.due_at AND e.due_at <= a.claimed_at + 1000000""",
     "I7: a trigger's inputs are there": """
         SELECT job, id, input_set FROM job_trigger
          WHERE input_set IS NOT NULL AND input_set NOT IN (SELECT key FROM input_set)""",

@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     tuple_,
     update,
@@ -108,7 +109,13 @@ _JOB_TO_RUN: Final = Prepared(
 )
 _KNOWN: Final = Prepared(
     select(_EXECUTION.key, _EXECUTION.id, _EXECUTION.request_id, _EXECUTION.request_digest).where(
-        _EXECUTION.key.in_(select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS)))
+        or_(
+            _EXECUTION.key.in_(
+                select(_ALIAS.execution).where(_ALIAS.job == bindparam("of_job"), _ALIAS.alias.in_(TEXTS))
+            ),
+            # one that the trigger clock has made has no other name
+            and_(_EXECUTION.job == bindparam("of_job"), _EXECUTION.id == bindparam("of_id")),
+        )
     )
 )
 # the quota of a workspace, how many executions it counts, and whether any waits behind it
@@ -209,7 +216,7 @@ class ExecutionPage:
 def repeated(connection: Connection, new: NewExecution) -> Created | None:
     """The execution that this request made before. Raises NotFound for no job, Conflict for other content.
 
-    Two statements, by job_name, and by the primary keys of execution_alias and execution.
+    Two statements, by job_name, and by the primary keys of execution_alias and execution and execution_id.
     """
     return _repeated(connection, _job_to_run(connection, new.workspace, new.job).key, new)
 
@@ -224,7 +231,7 @@ def look_ahead(connection: Connection, new: NewExecution) -> Created | None:
 
 
 def _repeated(connection: Connection, job: int, new: NewExecution) -> Created | None:
-    found = _KNOWN.run(connection, {"of_job": job, "texts": json.dumps(new.aliases)}).all()
+    found = _KNOWN.run(connection, {"of_job": job, "of_id": new.id, "texts": json.dumps(new.aliases)}).all()
     if not found:
         return None
     if len(found) != 1 or found[0].request_digest != new.digest:
@@ -280,7 +287,8 @@ def record_all(
     aliases = [
         {"job": values["job"], "alias": alias, "execution": new.key} for new, values in every for alias in new.aliases
     ]
-    _INSERT_ALIAS.run_many(connection, aliases)
+    if aliases:
+        _INSERT_ALIAS.run_many(connection, aliases)
     _COUNT_ONE_MORE.run_many(connection, [{"of_job": values["job"]} for _, values in every])
     told = [
         Named(key=new.key, workspace=new.workspace, job=new.job, id=new.id, state=ExecutionState(str(values["state"])))

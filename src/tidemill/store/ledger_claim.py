@@ -20,6 +20,7 @@ from tidemill.model.states import (
     TaskEvent,
     TaskState,
 )
+from tidemill.model.trigger import is_ahead
 from tidemill.store import deploys, events, ranges, schema
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
@@ -147,7 +148,7 @@ def live_executions(workspace: Any) -> Any:
 
 
 def _shares(connection: Connection, claims: Iterable[Claim], now: datetime) -> list[_Share]:
-    """What each execution may still take: it is claimable, and live attempts stay within its parallelism."""
+    """What each execution may still take: it is claimable and due, and live attempts stay within its parallelism."""
     wanted: dict[int, list[TaskClaim | RetryClaim]] = {}
     for claim_ in claims:
         if not isinstance(claim_, BuildClaim):
@@ -160,6 +161,8 @@ def _shares(connection: Connection, claims: Iterable[Claim], now: datetime) -> l
     waiting = _waiting(connection, retries, now)
     shares = []
     for row in rows:
+        if is_ahead(row.due_at, now):
+            continue
         share = _Share(row=row)
         room = row.parallelism - live.get(row.key, 0)
         for claim_ in wanted[row.key]:
@@ -186,6 +189,7 @@ def _executions(connection: Connection, keys: Sequence[int]) -> Sequence[AnyRow]
             _EXECUTION.origin,
             _EXECUTION.parallelism,
             _EXECUTION.memory_mb,
+            _EXECUTION.due_at,
         )
         .where(_EXECUTION.key.in_(keys), _EXECUTION.state.in_([state.value for state in sorted(EXECUTION_CLAIMABLE)]))
         .with_for_update()

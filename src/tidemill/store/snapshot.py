@@ -52,8 +52,8 @@ class Retry:
 class Claimable:
     """An execution that wants to run more: ``unclaimed`` tasks without a row, and ``retries``, soonest first.
 
-    It runs on nodes of its ``region``, on any for an empty one. The retries are a window, empty where its parallelism
-    leaves no room.
+    It runs on nodes of its ``region``, on any for an empty one, and not before ``due_at``. The retries are a window,
+    empty where its parallelism leaves no room.
     """
 
     key: ExecutionKey
@@ -64,6 +64,7 @@ class Claimable:
     unclaimed: int
     served_at: datetime
     region: str = ""
+    due_at: datetime | None = None
     retries: tuple[Retry, ...] = ()
 
 
@@ -161,6 +162,7 @@ _MORE: Final = (
         (_EXECUTION.total - _EXECUTION.next_index).label("unclaimed"),
         _EXECUTION.waiting,
         _EXECUTION.served_at,
+        _EXECUTION.due_at,
     )
     .where(
         _EXECUTION.workspace.in_(select(_WORKSPACE.name)),
@@ -352,6 +354,7 @@ def _one_claimable(connection: Connection, row: AnyRow, room: int) -> Claimable:
         unclaimed=row.unclaimed,
         served_at=row.served_at,
         region=row.region,
+        due_at=row.due_at,
         retries=retries,
     )
 

@@ -126,6 +126,12 @@ def fire(connection: Connection, firing: Firing, *, now: datetime) -> bool:
     return len(rows) == FIRED_AT_ONCE or advanced >= triggers.TICKS_AT_ONCE
 
 
+def count_due(connection: Connection, at: datetime) -> int:
+    """How many triggers are due then; of more than one unit settles, as many as it does. One statement."""
+    some = select(_TRIGGER.job).where(_TRIGGER.next_due_at == at).limit(FIRED_AT_ONCE).subquery()
+    return connection.scalar(select(func.count()).select_from(some)) or 0
+
+
 def fire_by_hand(connection: Connection, new: NewExecution, *, now: datetime) -> Created | Bare:
     """Make the execution of ``new.trigger`` that a request asks for, or find the one that it made before; and its tick.
 
@@ -241,7 +247,7 @@ def _settle(connection: Connection, firing: Firing, rows: Sequence[AnyRow], now:
 
 
 def _new(row: AnyRow, key: ExecutionKey, regions: Regions) -> NewExecution:
-    # nobody sent a request, so it has no name of its own
+    # nobody sent a request: it has no name of its own, and none under which it may come again
     execution_id = request_id = new_execution_id()
     return NewExecution(
         key=key,
@@ -249,7 +255,7 @@ def _new(row: AnyRow, key: ExecutionKey, regions: Regions) -> NewExecution:
         workspace=row.workspace,
         job=row.name,
         request_id=request_id,
-        aliases=(f"execution:{execution_id}", f"request:{request_id}"),
+        aliases=(),
         digest="",
         regions=regions,
         trigger=row.trigger_id,

@@ -16,6 +16,7 @@ from tidemill.model.lease import EventBatch, Position
 from tidemill.model.region import Regions
 from tidemill.scheduler.collect import collect
 from tidemill.scheduler.fire import TriggerClock
+from tidemill.scheduler.head_start import LONGEST_S, HeadStart
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.retain import Retention
@@ -93,6 +94,8 @@ class Server:
             steady=ground.steady,
             regions=Regions(),
             keys=lambda _: iter(ground.keys, None),
+            # so that it begins as early as it ever may
+            head_start=HeadStart(LONGEST_S),
         )
         jobs.finish_deletes(self.service, now=self._wall())
         self.ticker = Ticker(self.parts, now=self._wall())
