@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from uv import find_uv_bin
 
-from tidemill.confinement_findings import confined
-from tidemill.limit_findings import bounds
 from tidemill.local_node import node_settings
+from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined
 from tidemill.node.launcher import launcher_path
+from tidemill.node.limits.findings import bounds
 from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
 from tidemill.service import sealed
 from tidemill.service.sealed import Look
@@ -76,7 +76,7 @@ def launcher() -> Finding:
             ok=False,
             vital=False,
             says="not built: tasks start without it, with fewer protections",
-            remedy="python -m tidemill.node.launcher.build (needs cc, or ziglang from PyPI)",
+            remedy=BUILD_LAUNCHER,
         )
     done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
     return Finding(name="launcher", ok=done.returncode == 0, says=done.stdout.strip() or done.stderr.strip())

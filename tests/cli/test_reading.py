@@ -264,10 +264,13 @@ def test_a_task_is_shown_with_every_attempt(wire: WireServer, tidemill: Tidemill
     lost = {"number": 1, "node": "n1", "outcome": "lost", "charged": False, "message": "its node died"}
     live = {"number": 2, "node": "n1", "startedAt": "2026-01-01T00:00:00Z"}
     live |= {"peakMemoryBytes": 52_428_800, "cpuSeconds": 1.234}
+    live |= {"protections": {"level": "process", "active": ["landlock"], "missing": []}}
     task = {"metadata": {"name": "task-3"}, "status": "running", "attemptCount": 2, "attempts": [lost, live]}
     wire.on(FOUND, Reply(body=EXECUTION))
     wire.on(f"GET /v0/jobs/etl/executions/{ID}/tasks/3", Reply(body=task))
-    lines = tidemill("get", "task", "7f3c2a9e/3").out.splitlines()
+    ended = tidemill("get", "task", "7f3c2a9e/3")
+    assert "attempt 2 ran at level process: landlock\n" in ended.err
+    lines = ended.out.splitlines()
     titles = ["ATTEMPT", "OUTCOME", "CODE", "SIGNAL", "COUNTS", "STARTED", "TOOK", "MEMORY", "CPU", "NODE", "MESSAGE"]
     assert lines[2].split() == titles
     assert lines[3].split() == ["1", "lost", "-", "-", "free", "-", "-", "-", "-", "n1", "its", "node", "died"]

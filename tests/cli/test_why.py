@@ -75,3 +75,16 @@ def test_a_job_alone_is_asked_for_its_execution(wire: WireServer, tidemill: Tide
     ended = tidemill("why", "etl")
     assert ended.code == 2
     assert "tidemill why etl ID" in ended.err
+
+
+def test_a_task_is_told_with_what_its_attempt_ran_with(wire: WireServer, tidemill: Tidemill) -> None:
+    had = {"level": "process", "active": ["seccomp", "pids"], "missing": ["memory", "cpu"]}
+    had["by"] = {"pids": "cgroup v1", "memory": "watched"}  # type: ignore[assignment]
+    wire.on(EXPLAIN, Reply(body={"summary": "Task 4 runs.", "reason": "running", "protections": had}))
+    ended = tidemill("why", "etl", f"{ID}/4")
+    assert ended.out == "Task 4 runs.\n"
+    assert ended.err == (
+        "its newest attempt ran at level process: seccomp, pids (cgroup v1); without memory (watched), cpu\n"
+    )
+    wire.on(EXPLAIN, Reply(body={"summary": "Task 4 runs.", "reason": "running", "protections": {"active": []}}))
+    assert tidemill("why", "etl", f"{ID}/4").err == "its newest attempt ran at level unknown: nothing\n"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import Rig
-from tidemill.confinement_findings import confined
 from tidemill.model.errors import EngineUnavailable
+from tidemill.model.protections import Protection
+from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined, state
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import look
 from tidemill.node.isolation.reach import closed_above
@@ -107,14 +108,32 @@ def test_a_node_says_what_it_confines_tasks_with(rig: Rig) -> None:
 def test_doctor_names_what_is_missing_and_how_to_get_it(settings: NodeSettings) -> None:
     found = confined(settings)
     assert found.level is Level.PROCESS
-    assert {each.name for each in found.protections} == {"capabilities", "landlock", "seccomp", "own_uid", "view"}
+    assert {each.name for each in found.protections} == {*list(Protection)[: list(Protection).index(Protection.MEMORY)]}
     without_users = {each.name: each for each in confined(replace(settings, task_uid_count=0)).protections}
     assert not without_users["own_uid"].active
     assert without_users["own_uid"].remedy
-    assert without_users["view"].remedy
+    assert without_users["hidden_processes"].remedy
     refused = confined(replace(settings, isolation="sandbox"))
     assert refused.level is None
     assert "sandbox" in refused.problem
+
+
+def test_without_a_launcher_the_remedy_is_to_build_one(settings: NodeSettings) -> None:
+    stated = state(look(settings, None))
+    assert {(each.active, each.remedy) for each in stated} == {(False, BUILD_LAUNCHER)}
+
+
+@pytest.mark.parametrize(("version", "users", "active"), [("7", 0, True), ("3", 0, False), ("3", 8, True)])
+def test_signals_are_kept_inside_by_a_new_landlock_or_by_users_of_their_own(
+    tmp_path: Path, settings: NodeSettings, version: str, users: int, active: bool
+) -> None:
+    if users and os.geteuid() != 0:
+        pytest.skip("only root has users for tasks")
+    settings = replace(settings, task_uid_count=users)
+    stated = {each.name: each for each in state(look(settings, launcher_that_says(tmp_path, files=version)))}
+    assert stated["signals"].active is active
+    if not active:
+        assert stated["signals"].says == "not here: this kernel has version 3 of Landlock, signals need 6"
 
 
 def test_what_programs_need_of_the_system_is_named_once() -> None:

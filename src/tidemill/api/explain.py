@@ -9,6 +9,7 @@ from tidemill.api.auth import Asked
 from tidemill.api.calls import Call, json_answer
 from tidemill.api.wire import Json, present, timestamp
 from tidemill.api.wire_executions import parse_task_index
+from tidemill.api.wire_protections import had_view
 from tidemill.model.execution import Failure
 from tidemill.model.why import Explanation
 from tidemill.service import explain
@@ -49,6 +50,7 @@ def _view(found: Explanation) -> dict[str, Json]:
         "exitCode": found.exit_code,
         "signal": found.signal,
         "failures": [_failure(one) for one in found.failures] or None,
+        "protections": had_view(found.had),
     }
     return {"summary": found.summary, "reason": found.why.value, **present(facts)}
 

@@ -45,6 +45,7 @@ SCOPES: Final[Mapping[tuple[str, str], str]] = {
     ("POST", "/v0/keys/rotate"): "keys:rotate",
     ("POST", "/v0/keys/signing/rotate"): "keys:rotate",
     ("DELETE", "/v0/keys/signing/{kid}"): "keys:rotate",
+    ("GET", "/v0/nodes"): "nodes:list",
     ("GET", "/v0/agents"): "agents:list",
     ("GET", "/v0/functions"): "functions:list",
     ("GET", "/v0/models"): "models:list",

@@ -8,6 +8,7 @@ import msgspec
 from pydantic import Field
 
 from tidemill.api.wire import Body, Json, Text, json_fault, parse_json, present, render, timestamp, validated
+from tidemill.api.wire_protections import had_view
 from tidemill.model.errors import Invalid, NotFound
 from tidemill.model.execution import Attempt, Execution, Task
 from tidemill.model.states import TaskState
@@ -213,6 +214,7 @@ def _attempt_view(attempt: Attempt) -> dict[str, Json]:
         "charged": attempt.charged,
         "peakMemoryBytes": attempt.peak_memory_bytes,
         "cpuSeconds": attempt.cpu_s,
+        "protections": had_view(attempt.protections),
         "createdAt": timestamp(attempt.claimed_at),
         "startedAt": timestamp(attempt.started_at),
         "completedAt": timestamp(attempt.ended_at),

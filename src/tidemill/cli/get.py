@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, TypeVar, assert_never
 from cyclopts import Parameter
 from rich.text import Text
 
-from tidemill.cli import output
+from tidemill.cli import output, protections
 from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import usage
 from tidemill.cli.lookup import find_execution
@@ -281,6 +281,8 @@ def _print_task(task: Task) -> None:
     if not attempts:
         return
     print_attempts(attempts)
+    if had := attempts[-1].get("protections"):
+        output.hint(f"attempt {attempts[-1].get('number', '-')} ran at {protections.sentence(had)}")
     if count > len(attempts):
         output.hint(f"the newest {len(attempts)} of {count} attempts")
 

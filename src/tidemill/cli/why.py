@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from tidemill.cli import output
+from tidemill.cli import output, protections
 from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import usage
 from tidemill.cli.lookup import find_execution
@@ -47,6 +47,8 @@ def command(
         output.print_value(answer, form)
         return
     output.stdout().print(Text(answer.get("summary", "")), soft_wrap=True)
+    if had := answer.get("protections"):
+        output.hint(f"its newest attempt ran at {protections.sentence(had)}")
     if answer.get("reason") == "failed":
         output.hint(*_next(answer, job, output.short_id(found), task))
 

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from tidemill.model.ids import ExecutionKey, InputSetKey, JobKey, NodeId
 from tidemill.model.lease import OutcomeKind
+from tidemill.model.protections import Had
 from tidemill.model.states import ExecutionState, TaskState
 
 LOST_ALONE_AFTER: Final = 2
@@ -137,7 +138,8 @@ class Failure:
 class Attempt:
     """One try of a task. ``outcome`` and ``ended_at`` are None while it is live, ``started_at`` until its process runs.
 
-    ``charged`` says that it counts against maxRetries. What a node could not measure is None.
+    ``charged`` says that it counts against maxRetries. What a node could not measure is None, and so is what it ran
+    with, ``protections``, if it did not or nobody said.
     """
 
     number: int
@@ -149,6 +151,7 @@ class Attempt:
     charged: bool
     peak_memory_bytes: int | None
     cpu_s: float | None
+    protections: Had | None
     claimed_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tidemill.model.ids import AttemptId, NodeId
+from tidemill.model.protections import Stated
 
 PROTOCOL_VERSION = 1
 
@@ -118,7 +119,8 @@ class Outcome:
     """How an attempt ended. ``result`` is the JSON text the task left; of a build, its JSON description of the image.
 
     ``message`` is for a person and names limits and figures. ``planned`` marks a loss by an ordered stop.
-    A failure of ours (an image that could not be fetched) is LOST, never LAUNCH_ERROR.
+    A failure of ours (an image that could not be fetched) is LOST, never LAUNCH_ERROR. ``protections`` is what it ran
+    with (model/protections.py: Had.to_number), None when it never ran.
     """
 
     kind: OutcomeKind
@@ -132,17 +134,22 @@ class Outcome:
     result: str | None = None
     result_error: str | None = None
     planned: bool = False
+    protections: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """``number`` counts from 1 within the node's incarnation. ``outcome`` is set exactly when ``kind`` is ENDED."""
+    """``number`` counts from 1 within the node's incarnation. ``outcome`` is set exactly when ``kind`` is ENDED.
+
+    ``protections`` of a STARTED one is what the attempt runs with, None where the engine does not say it.
+    """
 
     number: int
     attempt: AttemptId
     kind: EventKind
     at: float
     outcome: Outcome | None = None
+    protections: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +203,8 @@ class NodeInfo:
     """What a node is and has. ``memory_mb`` and ``slots`` are what leases may use in all (the reserve is taken off).
 
     ``images`` are the digests of the images it has unpacked. ``lease_ttl_s`` is set where another node could get its
-    work: then leases given to it carry that time to live and must be renewed.
+    work: then leases given to it carry that time to live and must be renewed. ``level`` is the isolation of its tasks
+    and ``protections`` are what it has of each and lacks, in the words of doctor; empty where an engine does not say.
     """
 
     id: NodeId
@@ -208,6 +216,8 @@ class NodeInfo:
     capabilities: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     lease_ttl_s: float | None = None
+    level: str = ""
+    protections: tuple[Stated, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ _MEMBER: Final = frozenset(
 _ADMIN: Final = _MEMBER | {
     *("images:share", "policies:create", "policies:update", "policies:delete"),
     *("workspaces:create", "workspaces:update", "workspaces:delete"),
-    *("apiKey:list", "apiKey:write", "audit:list", "keys:rotate"),
+    *("apiKey:list", "apiKey:write", "audit:list", "keys:rotate", "nodes:list"),
 }
 SCOPES: Final[Mapping[Role, frozenset[str]]] = {Role.ADMIN: _ADMIN, Role.MEMBER: _MEMBER}
 """What each role may do: members see and change jobs, and read the rest of their workspace (contract 2.6)."""

@@ -9,6 +9,7 @@ from tidemill.model.execution import LOST_ALONE_AFTER, Execution, Failure, Reaso
 from tidemill.model.ids import NodeId
 from tidemill.model.obstacle import Favoured, Ground, Obstacle, Occupant, Want, Why, not_at_work, obstacle
 from tidemill.model.outlook import Outlook
+from tidemill.model.protections import Had
 from tidemill.model.states import EXECUTION_FINAL, ExecutionState, TaskState
 from tidemill.model.wording import (
     HOLDERS_SHOWN,
@@ -72,7 +73,8 @@ class Explanation:
     """One sentence, the stable word for it, and its facts; what does not apply is empty or None.
 
     ``holders`` are ids of executions, ``ID/INDEX`` for tasks of the execution itself, ``build/JOB`` for builds: only
-    those of the same workspace, at most ten. ``until`` is when at the latest this reason is gone.
+    those of the same workspace, at most ten. ``until`` is when at the latest this reason is gone. ``had`` is what the
+    newest attempt of a task that was asked for runs or ran with.
     """
 
     summary: str
@@ -89,15 +91,20 @@ class Explanation:
     signal: int | None = None
     condition: str = ""
     failures: tuple[Failure, ...] = ()
+    had: Had | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """One task: how it reads, its row when it waits for another try, and how many of its execution come before it."""
+    """One task: how it reads, its row when it waits for another try, and how many of its execution come before it.
+
+    ``had`` is what its newest attempt runs or ran with, None where nobody has said.
+    """
 
     task: Task
     waiting: Waiting | None
     before: int
+    had: Had | None = None
 
 
 def explain_execution(execution: Execution, facts: Facts, now: datetime) -> Explanation:
@@ -117,6 +124,10 @@ def explain_execution(execution: Execution, facts: Facts, now: datetime) -> Expl
 
 def explain_task(execution: Execution, one: TaskFacts, facts: Facts, now: datetime) -> Explanation:
     """What one task waits for, or how it ended."""
+    return replace(_explain_task(execution, one, facts, now), had=one.had)
+
+
+def _explain_task(execution: Execution, one: TaskFacts, facts: Facts, now: datetime) -> Explanation:
     task, name = one.task, f"Task {one.task.index}"
     match task.state:
         case TaskState.RUNNING:

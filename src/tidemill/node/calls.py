@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tidemill.model.ids import NodeId
 from tidemill.model.lease import Inventory, LogBatch, NodeInfo
+from tidemill.model.protections import Stated
 from tidemill.node.channel import codec
 from tidemill.node.channel.frames import Document, Frame
 from tidemill.node.channel.server import Answer, check_term
@@ -26,6 +27,8 @@ class Parts:
     settings: NodeSettings
     incarnation: str
     capabilities: frozenset[str]
+    level: str
+    protections: tuple[Stated, ...]
     images: Images
     journal: Journal
     events: Events
@@ -77,6 +80,8 @@ class Calls:
             incarnation=parts.incarnation,
             capabilities=parts.capabilities,
             images=parts.images.held(),
+            level=parts.level,
+            protections=parts.protections,
         )
         return codec.write_node(info)
 

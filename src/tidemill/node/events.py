@@ -72,9 +72,14 @@ class Events:
     def started(self, attempt: AttemptId, leader: Running) -> None:
         self._journal.running(attempt, leader)
         self._number += 1
-        self._noted.append(
-            _Noted(Event(number=self._number, attempt=attempt, kind=EventKind.STARTED, at=self._loop.now))
+        event = Event(
+            number=self._number,
+            attempt=attempt,
+            kind=EventKind.STARTED,
+            at=self._loop.now,
+            protections=leader.protections,
         )
+        self._noted.append(_Noted(event))
 
     def ended(self, attempt: AttemptId, outcome: Outcome) -> None:
         """Note an end. A long result is brought to the disk first: a full disk delays the event, and loses nothing."""

@@ -1,9 +1,9 @@
 """The journal: starts and outcomes of attempts in one file, so that a node's successor knows what it had done.
 
 A line is a checksum and a JSON object: ``{"start": ATTEMPT}`` before the process is started, ``{"run": ATTEMPT, "pid",
-"born"}`` when it runs, ``{"end": ATTEMPT, "number", "outcome", "file"}`` when it has ended, ``{"done": NUMBER}`` when a
-server has committed all events up to NUMBER, ``{"term": NUMBER}``, and first ``{"boot": ID}``. Never arguments, never
-environment.
+"born", "had"}`` when it runs, ``{"end": ATTEMPT, "number", "outcome", "file"}`` when it has ended, ``{"done": NUMBER}``
+when a server has committed all events up to NUMBER, ``{"term": NUMBER}``, and first ``{"boot": ID}``. Never arguments,
+never environment.
 
 The file is allocated ahead, so that outcomes can be written when the disk is full; its unused rest is zeros.
 """
@@ -44,10 +44,11 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The leader of an attempt's processes; both are 0 when it was never seen to run."""
+    """The leader of an attempt's processes, both 0 when it was never seen to run; what it runs with (lease.Event)."""
 
     pid: int = 0
     start_time: int = 0
+    protections: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Past:
             case {"start": attempt}:
                 self.running[AttemptId.parse(attempt)] = Running()
             case {"run": attempt, "pid": pid, "born": born}:
-                self.running[AttemptId.parse(attempt)] = Running(pid, born)
+                self.running[AttemptId.parse(attempt)] = Running(pid, born, record.get("had"))
             case {"end": text, "number": number, "outcome": outcome}:
                 attempt = AttemptId.parse(text)
                 self.running.pop(attempt, None)
@@ -210,7 +211,8 @@ def start_record(attempt: AttemptId) -> Document:
 
 
 def run_record(attempt: AttemptId, running: Running) -> Document:
-    return {"run": str(attempt), "pid": running.pid, "born": running.start_time}
+    record: Document = {"run": str(attempt), "pid": running.pid, "born": running.start_time}
+    return record if running.protections is None else record | {"had": running.protections}
 
 
 def end_record(number: int, ending: Ending) -> Document:

@@ -21,12 +21,15 @@ from tidemill.node.calls import Calls, Parts
 from tidemill.node.channel.server import ChannelServer
 from tidemill.node.discovery import Card, Places, read_card, remove_socket, socket_path, take_lock
 from tidemill.node.events import Events
+from tidemill.node.holding import Holding
 from tidemill.node.images import Images
+from tidemill.node.isolation import findings
 from tidemill.node.isolation.level import IsolationError
 from tidemill.node.isolation.opening import Found, look, open_isolation
 from tidemill.node.isolation.protocol import Isolation
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
 from tidemill.node.launcher import launcher_path
+from tidemill.node.limits import findings as limit_findings
 from tidemill.node.limits.files import CgroupFiles
 from tidemill.node.limits.keeper import Keeper
 from tidemill.node.limits.leftovers import clear, remember, remembered
@@ -147,6 +150,7 @@ class _Node:
             events=self._events,
             memory=watch,
             keeper=keeper,
+            holding=Holding(isolation, self._groups.facts),
         )
         place = Workplace(
             roots=self._roots,
@@ -166,6 +170,8 @@ class _Node:
                 settings=settings,
                 incarnation=self._incarnation,
                 capabilities=isolation.capabilities | self._groups.facts.capabilities,
+                level=isolation.level,
+                protections=findings.state(found) + limit_findings.state(self._groups.facts),
                 images=images,
                 journal=self._journal,
                 events=self._events,
@@ -292,9 +298,10 @@ def _is_alive(running: Running) -> bool:
 def _inherit(past: Past, now: float) -> list[Ending]:
     """Turn what a predecessor's journal holds into the beginning of this one's: its outcomes, then its losses."""
     endings = list(past.endings.values())
-    for attempt in past.running:
+    for attempt, running in past.running.items():
         message = "its node died while it ran"
-        endings.append(Ending(attempt, Outcome(kind=OutcomeKind.LOST, message=message, ended_at=now)))
+        outcome = Outcome(kind=OutcomeKind.LOST, message=message, ended_at=now, protections=running.protections)
+        endings.append(Ending(attempt, outcome))
     past.boot = boot_id()
     past.running.clear()
     past.endings = dict(enumerate(endings, start=1))

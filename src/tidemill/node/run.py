@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
+from tidemill.node.holding import Holding
 from tidemill.node.isolation.protocol import Isolation
 from tidemill.node.isolation.users import Seat
 from tidemill.node.journal import Running
@@ -61,6 +62,7 @@ class Tools:
     events: Events
     memory: Watch
     keeper: Keeper
+    holding: Holding
 
 
 class Run:
@@ -186,7 +188,8 @@ class Run:
 
     def _has_started(self, fact: Started) -> None:
         self._started_at = self._tools.loop.now
-        self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time))
+        had = self._tools.holding.of(self.seat)
+        self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time, had))
         self._timeout = self._tools.loop.call_later(
             self.lease.timeout_s, lambda: self.stop(Reason.TIMED_OUT, self.lease.grace_s)
         )
@@ -291,6 +294,7 @@ class Run:
             result=result.text,
             result_error=result.error,
             planned=self._reason is Reason.PLANNED,
+            protections=None if self._started_at is None else self._tools.holding.of(self.seat),
         )
 
     def _why(self) -> Reason | None:

@@ -92,6 +92,15 @@ class Condition(TypedDict, total=False):
     severity: str
 
 
+class Protections(TypedDict, total=False):
+    """What an attempt ran with: names of protections, and `by` which way where there are several."""
+
+    level: str
+    active: list[str]
+    missing: list[str]
+    by: dict[str, str]
+
+
 class Attempt(TypedDict, total=False):
     """One try of a task. `outcome` and `completedAt` are missing while it is live, figures where nobody measured."""
 
@@ -104,6 +113,7 @@ class Attempt(TypedDict, total=False):
     charged: bool
     peakMemoryBytes: int
     cpuSeconds: float
+    protections: Protections
     createdAt: str
     startedAt: str
     completedAt: str
@@ -157,6 +167,7 @@ class Explanation(TypedDict, total=False):
     exitCode: int
     signal: int
     failures: list[Failures]
+    protections: Protections
 
 
 class ResultError(TypedDict, total=False):

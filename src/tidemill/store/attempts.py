@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select
 from tidemill.model.execution import Attempt
 from tidemill.model.ids import AttemptId, ExecutionKey, NodeId, OwnerKind
 from tidemill.model.lease import OutcomeKind
+from tidemill.model.protections import read_had
 from tidemill.store import schema
 from tidemill.store.prepared import Prepared
 
@@ -59,6 +60,7 @@ def find_newest(connection: Connection, execution: ExecutionKey, index: int, lim
             _ATTEMPT.charged,
             _ATTEMPT.peak_memory_bytes,
             _ATTEMPT.cpu_s,
+            _ATTEMPT.protections,
             _ATTEMPT.claimed_at,
             _ATTEMPT.started_at,
             _ATTEMPT.ended_at,
@@ -78,6 +80,7 @@ def find_newest(connection: Connection, execution: ExecutionKey, index: int, lim
             charged=bool(row.charged),
             peak_memory_bytes=row.peak_memory_bytes,
             cpu_s=row.cpu_s,
+            protections=None if row.protections is None else read_had(row.protections),
             claimed_at=row.claimed_at,
             started_at=row.started_at,
             ended_at=row.ended_at,

@@ -11,7 +11,7 @@ from tidemill.model.obstacle import Favoured, Occupant
 from tidemill.model.outlook import Outlook
 from tidemill.model.states import EXECUTION_LIVE, ExecutionState, TaskState
 from tidemill.model.why import Facts, TaskFacts, Waiting
-from tidemill.store import executions, ranges, schema, tasks
+from tidemill.store import attempts, executions, ranges, schema, tasks
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger_claim import live_executions
 from tidemill.store.schema import AnyRow
@@ -75,7 +75,7 @@ _OCCUPANTS: Final = (
 def gather(connection: Connection, asked: Question, outlook: Outlook) -> Gathered:
     """Everything there is to say why something waits, or how it ended, in one look.
 
-    Fourteen statements at most. Each reads what runs and what is free, never what waits; only the failures of an
+    Fifteen statements at most. Each reads what runs and what is free, never what waits; only the failures of an
     execution that has ended are counted, over an index of nothing else. Raises NotFound, Invalid for several.
     """
     execution = executions.find(connection, asked.workspace, asked.execution, asked.job)
@@ -232,18 +232,20 @@ def _waiting(connection: Connection, execution: Execution, limit: int) -> tuple[
 def _task_facts(connection: Connection, execution: Execution, index: int) -> TaskFacts:
     """One task and what it waits for. Raises NotFound.
 
-    Four statements at most, by primary keys and task_range_index.
+    Five statements at most, by primary keys and task_range_index.
     """
     task = tasks.find(connection, execution, index)
+    newest = attempts.find_newest(connection, execution.key, index, 1) if task.attempts else []
+    had = newest[0].protections if newest else None
     if task.state is not TaskState.PENDING:
-        return TaskFacts(task=task, waiting=None, before=0)
+        return TaskFacts(task=task, waiting=None, before=0, had=had)
     row = connection.execute(
         select(*_WAITING_COLUMNS).where(
             _TASK.execution == execution.key, _TASK.idx == index, _TASK.state == TaskState.PENDING.value
         )
     ).one_or_none()
     before = 0 if row is not None else ranges.position(connection, execution, index) - execution.next_index
-    return TaskFacts(task=task, waiting=None if row is None else _as_waiting(row), before=max(0, before))
+    return TaskFacts(task=task, waiting=None if row is None else _as_waiting(row), before=max(0, before), had=had)
 
 
 def _failures_of(reason: Reason) -> Select[str, int, int]:

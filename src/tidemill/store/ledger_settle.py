@@ -118,6 +118,7 @@ _END_ATTEMPT: Final = (
         peak_memory_bytes=bindparam("new_peak"),
         cpu_s=bindparam("new_cpu"),
         charged=bindparam("new_charged"),
+        protections=func.coalesce(bindparam("new_protections", type_=BigInteger()), _ATTEMPT.protections),
         change=func.coalesce(bindparam("new_change", type_=BigInteger()), _ATTEMPT.change),
     )
 )
@@ -132,7 +133,7 @@ _SUPERSEDE: Final = (
 _START_ATTEMPT: Final = (
     update(schema.attempt)
     .where(_FIND, _ATTEMPT.ended_at.is_(None), _ATTEMPT.started_at.is_(None))
-    .values(started_at=bindparam("at"))
+    .values(started_at=bindparam("at"), protections=bindparam("had"))
 )
 
 _START_TASK: Final = (
@@ -331,8 +332,11 @@ def _lost(outcome: Outcome, row: AnyRow, now: datetime) -> _Verdict:
 
 def _start(connection: Connection, events: Sequence[Event], ends: Mapping[AttemptId, _End], now: datetime) -> None:
     """Note when attempts started, but those that this batch ends as well: their outcome says it."""
-    starts = {event.attempt: event.at for event in events if event.attempt not in ends}
-    rows = [{**_key(attempt), "at": _instant(at), "now": now} for attempt, at in starts.items()]
+    starts = {event.attempt: event for event in events if event.attempt not in ends}
+    rows = [
+        {**_key(attempt), "at": _instant(event.at), "had": event.protections, "now": now}
+        for attempt, event in starts.items()
+    ]
     if rows:
         connection.execute(_START_ATTEMPT, rows)
     tasks = [row for row in rows if row["the_kind"] == OwnerKind.TASK]
@@ -357,6 +361,7 @@ def _end_attempts(connection: Connection, ends: Sequence[_End]) -> list[_End]:
             "new_peak": end.outcome.peak_memory_bytes,
             "new_cpu": end.outcome.cpu_s,
             "new_charged": int(end.charged),
+            "new_protections": end.outcome.protections,
         }
         for end, number in zip(ends, numbers, strict=True)
     ]

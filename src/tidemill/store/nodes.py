@@ -1,7 +1,7 @@
 """Nodes as the scheduler last saw them, how far it has read them, and the term."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from tidemill.model.ids import AttemptId, NodeId
 from tidemill.model.lease import NodeInfo, Position
+from tidemill.model.protections import Stated
 from tidemill.store import schema
 
 _NODE: Final = schema.node.c
@@ -32,6 +33,8 @@ def seen(connection: Connection, infos: Sequence[NodeInfo], *, now: datetime) ->
             "memory_mb": info.memory_mb,
             "slots": info.slots,
             "lease_ttl_s": info.lease_ttl_s,
+            "level": info.level,
+            "protections": [asdict(stated) for stated in info.protections],
             "seen_at": now,
         }
         if connection.execute(update(schema.node).where(_NODE.id == info.id).values(values)).rowcount == 0:
@@ -49,6 +52,40 @@ def read_up_to(connection: Connection, node: NodeId) -> Read:
         events=Position(incarnation=row.incarnation, number=row.events_after),
         logs=Position(incarnation=row.logs_incarnation, number=row.logs_after),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A node as it was last seen. ``memory_mb`` and ``slots`` are 0 of one that takes nothing more."""
+
+    id: NodeId
+    region: str
+    memory_mb: int
+    slots: int
+    level: str
+    protections: tuple[Stated, ...]
+    seen_at: datetime
+
+
+def find_all(connection: Connection) -> list[Seen]:
+    """Every node that was ever seen, by id. One statement; there are as many rows as machines."""
+    rows = connection.execute(
+        select(
+            _NODE.id, _NODE.region, _NODE.memory_mb, _NODE.slots, _NODE.level, _NODE.protections, _NODE.seen_at
+        ).order_by(_NODE.id)
+    )
+    return [
+        Seen(
+            id=NodeId(row.id),
+            region=row.region,
+            memory_mb=row.memory_mb,
+            slots=row.slots,
+            level=row.level,
+            protections=tuple(Stated(**stated) for stated in row.protections),
+            seen_at=row.seen_at,
+        )
+        for row in rows
+    ]
 
 
 def lease_ttls(connection: Connection) -> dict[NodeId, float]:

@@ -399,6 +399,7 @@ attempt = Table(
     Column("cpu_s", Float),
     Column("charged", Integer, nullable=False, server_default="0"),
     Column("superseded", Integer, nullable=False, server_default="0"),
+    Column("protections", BigInteger),  # what it ran with: model/protections.py, Had; NULL: it did not, or nobody said
     Column("change", BigInteger),  # of a task: the number of its last change, see events_schema.py
     # covers all that occupancy is counted from
     Index(
@@ -431,6 +432,8 @@ node = Table(
     Column("memory_mb", Integer, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("lease_ttl_s", Float),  # NULL: its leases have no time to live
+    Column("level", String(16), nullable=False, server_default=""),
+    Column("protections", JSON, nullable=False, server_default="[]"),  # what it states of each, as model/protections.py
     Column("incarnation", String(64), nullable=False),
     Column("events_after", BigInteger, nullable=False, server_default="0"),
     Column("logs_incarnation", String(64), nullable=False, server_default=""),

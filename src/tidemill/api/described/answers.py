@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from tidemill.model.execution import Reason
 from tidemill.model.obstacle import Why
+from tidemill.model.protections import Protection
 from tidemill.model.retry import RETRIED_REASONS
 from tidemill.model.states import ExecutionState, JobState, TaskState
 from tidemill.model.trigger import Outcome, Skipped
@@ -57,6 +58,7 @@ _TASK_METADATA: Final = record(
     {"name": TEXT},
     {**dict.fromkeys(("createdAt", "startedAt", "completedAt", "updatedAt"), TIME), "scheduledAt": _NEVER},
 )
+_PROTECTIONS: Final = listed(_words(*Protection))
 _TASK_SPEC: Final = record({"maxRetries": WHOLE, "timeout": TEXT})
 
 _JOB: Final = {
@@ -233,13 +235,23 @@ _EXECUTION: Final = {
             "signal": WHOLE,
             "peakMemoryBytes": WHOLE,
             "cpuSeconds": NUMBER,
+            "protections": ref("Protections"),
             "startedAt": TIME,
             "completedAt": TIME,
         },
     ),
+    "Protections": record({"active": _PROTECTIONS, "missing": _PROTECTIONS, "by": _TEXTS}, {"level": TEXT}),
     "Explanation": record(
         {"summary": TEXT, "reason": _words(*(why.value for why in Why))},
-        {"until": TIME, "since": TIME, "node": TEXT, "message": TEXT, "exitCode": WHOLE, "signal": WHOLE},
+        {
+            "until": TIME,
+            "since": TIME,
+            "node": TEXT,
+            "message": TEXT,
+            "exitCode": WHOLE,
+            "signal": WHOLE,
+            "protections": ref("Protections"),
+        },
     ),
 }
 SCHEMAS: Final[Mapping[str, Schema]] = {

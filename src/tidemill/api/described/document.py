@@ -14,6 +14,7 @@ from tidemill.api.described.events import EVENT_SCHEMAS, EVENTS
 from tidemill.api.described.identity import IDENTITY, IDENTITY_SCHEMAS
 from tidemill.api.described.keys import KEYS, KEYS_SCHEMAS
 from tidemill.api.described.links import links
+from tidemill.api.described.nodes import NODE_SCHEMAS, NODES
 from tidemill.api.described.operation import Operation
 from tidemill.api.described.parameters import MAX_NUMBER, comma_list, query
 from tidemill.api.described.tokens import TOKENS, TOKENS_SCHEMAS
@@ -178,6 +179,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     **EVENTS,
     **TOKENS,
     **KEYS,
+    **NODES,
     ("GET", "/v0/agents"): _NONE,
     ("GET", "/v0/functions"): _NONE,
     ("GET", "/v0/models"): _NONE,
@@ -189,7 +191,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 _IDS: Final = {
     (method, path): re.sub(r"\W+", "_", f"{method} {path}").strip("_").lower() for method, path in OPERATIONS
 }
-_NOUNS: Final = frozenset({"audit", "events", "jobs", "keys", "workspaces", "service_accounts", "users"})
+_NOUNS: Final = frozenset({"audit", "events", "jobs", "keys", "nodes", "workspaces", "service_accounts", "users"})
 _GUARDED: Final = (400, 401, 403, 503)
 _EVERYWHERE: Final = (408, 431)
 """A request that comes too slowly, or with too much of a head."""
@@ -229,6 +231,7 @@ def document() -> dict[str, Any]:
                 **EVENT_SCHEMAS,
                 **TOKENS_SCHEMAS,
                 **KEYS_SCHEMAS,
+                **NODE_SCHEMAS,
                 **bodies(),
             },
             "parameters": _PARAMETERS,

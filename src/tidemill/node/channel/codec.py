@@ -25,6 +25,7 @@ from tidemill.model.lease import (
     Refusal,
     TaskLease,
 )
+from tidemill.model.protections import Stated
 from tidemill.node.channel.frames import Document, Frame
 
 
@@ -88,7 +89,7 @@ def write_outcome(outcome: Outcome) -> Document:
     document: Document = {"kind": outcome.kind.value, "ended_at": outcome.ended_at}
     for name in (
         *("exit_code", "signal", "started_at", "peak_memory_bytes", "cpu_s", "result", "result_error"),
-        *("message", "planned"),
+        *("message", "planned", "protections"),
     ):
         value = getattr(outcome, name)
         if value not in (None, "", False) or (value == 0 and value is not False):
@@ -109,6 +110,8 @@ def write_event(event: Event) -> Document:
     }
     if event.outcome is not None:
         document["outcome"] = write_outcome(event.outcome)
+    if event.protections is not None:
+        document["protections"] = event.protections
     return document
 
 
@@ -120,6 +123,7 @@ def read_event(document: Document) -> Event:
         kind=EventKind(document["kind"]),
         at=document["at"],
         outcome=None if outcome is None else read_outcome(outcome),
+        protections=document.get("protections"),
     )
 
 
@@ -181,6 +185,7 @@ def read_node(document: Document) -> NodeInfo:
             "id": NodeId(document["id"]),
             "capabilities": frozenset(document["capabilities"]),
             "images": frozenset(document["images"]),
+            "protections": tuple(Stated(**each) for each in document.get("protections", ())),
         }
     )
 

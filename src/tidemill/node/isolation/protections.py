@@ -10,6 +10,8 @@ from typing import Final
 PROBE_TIMEOUT_S: Final = 60
 
 NO_LAUNCHER: Final = "the launcher is not built"
+SCOPES_SIGNALS: Final = 6
+"""The version of Landlock from which on it keeps signals inside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

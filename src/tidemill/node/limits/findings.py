@@ -1,20 +1,15 @@
-"""What `tidemill doctor` says of limits: what the kernel bounds for tasks, what it does not, and how to get it."""
+"""What a machine says of limits: what the kernel bounds for tasks, what it does not, and how to get it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tidemill.model.protections import MEANS, Protection, Stated
 from tidemill.node.limits.facts import LimitFacts
 from tidemill.node.limits.groups import Control, Kill
 from tidemill.node.limits.look import look, of_node
 from tidemill.node.limits.probe import turned_off
 
-_MEANS: Final[Mapping[Control, str]] = {
-    Control.MEMORY: "the memory of a task is limited, and its kills are counted",
-    Control.PIDS: "processes and threads of a task are limited",
-    Control.CPU: "CPU is shared by the memory of tasks",
-}
 _INSTEAD: Final[Mapping[Control, str]] = {
     Control.MEMORY: "the node looks at the memory of tasks now and then",
     Control.PIDS: "a task may start as many processes as its user may",
@@ -23,21 +18,11 @@ _INSTEAD: Final[Mapping[Control, str]] = {
 _KILLS: Final[Mapping[Kill, str]] = {
     Kill.AT_ONCE: "the kernel kills all of a task at once",
     Kill.FORKLESS: "what is killed cannot fork any more",
-    Kill.LISTED: "processes are killed one by one",
+    Kill.LISTED: "processes are stopped and killed one by one, until none is left",
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """One limit as doctor shows it. ``remedy`` is how to get it, empty where it is active."""
-
-    name: str
-    active: bool
-    says: str
-    remedy: str
-
-
-def bounds(node_folder: Path, *, node_runs: bool, limits: str) -> list[Bound]:
+def bounds(node_folder: Path, *, node_runs: bool, limits: str) -> tuple[Stated, ...]:
     """What the node that runs has found, for it may be in another place of the machine; else what one would find here.
 
     ``node_folder`` is ``node/`` of the data directory, ``limits`` the setting ``task_limits``.
@@ -45,17 +30,26 @@ def bounds(node_folder: Path, *, node_runs: bool, limits: str) -> list[Bound]:
     facts = of_node(node_folder) if node_runs else None
     if facts is None:
         facts = turned_off().facts if limits == "none" else look()
-    return [*_bounds(facts)]
+    return state(facts)
 
 
-def _bounds(facts: LimitFacts) -> Iterator[Bound]:
+def state(facts: LimitFacts) -> tuple[Stated, ...]:
+    """What was found, a line each."""
+    return tuple(_stated(facts))
+
+
+def _stated(facts: LimitFacts) -> Iterator[Stated]:
     for control in Control:
+        name = Protection(control)
         if control in facts.active:
-            says = f"{_MEANS[control]} ({facts.active[control]})"
-            yield Bound(name=control, active=True, says=says, remedy="")
+            yield Stated(name=name, active=True, says=f"{MEANS[name]} ({facts.active[control]})")
         else:
             why = facts.missing[control]
             says = f"{_INSTEAD[control]}: {why.reason}"
-            yield Bound(name=control, active=False, says=says, remedy=why.remedy)
-    if facts.kill is not None:
-        yield Bound(name="kill", active=True, says=_KILLS[facts.kill], remedy="")
+            yield Stated(name=name, active=False, says=says, remedy=why.remedy)
+    if facts.kill is not None and facts.kill > Kill.LISTED:
+        yield Stated(name=Protection.KILL, active=True, says=_KILLS[facts.kill])
+    else:
+        # forks are refused by the same controller
+        why = facts.missing[Control.PIDS]
+        yield Stated(name=Protection.KILL, active=False, says=f"{_KILLS[Kill.LISTED]}: {why.reason}", remedy=why.remedy)

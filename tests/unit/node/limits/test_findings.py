@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tidemill.limit_findings import bounds
 from tidemill.node.limits.facts import LimitFacts, Missing
+from tidemill.node.limits.findings import bounds
 from tidemill.node.limits.groups import Control, Kill
 from tidemill.node.limits.look import FACTS_FILE
 
@@ -32,7 +32,7 @@ def test_what_a_node_said_that_has_ended_is_not_repeated(tmp_path: Path) -> None
     (tmp_path / FACTS_FILE).write_text(NODES.to_json())
     found = bounds(tmp_path, node_runs=False, limits="none")
     assert [(each.name, each.active, each.remedy) for each in found] == [
-        (control, False, "set task_limits to auto") for control in Control
+        (name, False, "set task_limits to auto") for name in (*Control, "kill")
     ]
 
 
