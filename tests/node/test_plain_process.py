@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import alive, until
+from tidemill.model.protections import WATCHED, Had, Protection, read_had
+from tidemill.node.holding import Holding
 from tidemill.node.isolation.opening import look, open_isolation
+from tidemill.node.limits.facts import LimitFacts, Missing
+from tidemill.node.limits.groups import Control
 from tidemill.node.settings import NodeSettings
 from tidemill.node.spawn import Command, Ended, Fact, PlainProcess, Spawner, Started, start_time
 
@@ -105,3 +109,6 @@ def test_without_the_launcher_a_node_says_so() -> None:
     found = look(NodeSettings(data_dir=Path("/nowhere"), memory_mb=1024, slots=1), None)
     isolation = open_isolation(found, Spawner(None, -1))
     assert isolation.capabilities == {"isolation_process"}
+    nothing = LimitFacts(missing=dict.fromkeys(Control, Missing("not here", "elsewhere")))
+    had = read_had(Holding(isolation, nothing).of(isolation.users.seat(build=False)))
+    assert had == Had(level="process", by={Protection.MEMORY: WATCHED})
