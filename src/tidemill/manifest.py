@@ -27,12 +27,13 @@ _KEYS: Final = frozenset({
     "models", "transport",
 })
 _READ_RUNTIME_KEYS: Final = frozenset({
-    "memory", "timeout", "maxRetries", "maxConcurrentTasks", "diskPercent", "generation", "image", "ports",
+    "memory", "timeout", "maxRetries", "maxConcurrentTasks", "diskPercent", "generation", "network", "image", "ports",
 })
 # fmt: on
 # build arguments may be secrets: as a file of the folder they never travel, whatever .blaxelignore says
 FORCED_IGNORES: Final = (".env.build",)
 MAX_NAME_LENGTH: Final = 49
+NETWORKS: Final = ("on", "none")
 MAX_DURATION_S: Final = 365 * 86_400
 
 _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -54,6 +55,7 @@ class Runtime:
     max_concurrent_tasks: int | None = None
     disk_percent: int | None = None
     generation: str | None = None
+    network: str | None = None
     image: str | None = None
     ports: tuple[Mapping[str, object], ...] | None = None
     other: Mapping[str, object] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Runtime:
             maxConcurrentTasks=self.max_concurrent_tasks,
             diskPercent=self.disk_percent,
             generation=self.generation,
+            network=self.network,
             image=self.image,
             ports=None if self.ports is None else [dict(port) for port in self.ports],
         ) | dict(self.other)
@@ -182,10 +185,19 @@ def _runtime(table: "_Table") -> Runtime:
         max_concurrent_tasks=table.whole("maxConcurrentTasks"),
         disk_percent=table.whole("diskPercent"),
         generation=table.text("generation"),
+        network=_network(table),
         image=table.text("image"),
         ports=_plain(table.tables("ports")),
         other={key: value for key, value in table.values.items() if key not in _READ_RUNTIME_KEYS},
     )
+
+
+def _network(table: "_Table") -> str | None:
+    word = table.text("network")
+    if word not in {None, *NETWORKS}:
+        # here, because what `bl` deploys goes past the server's own check
+        raise table.error("network", f"is {word!r}", " or ".join(f'"{each}"' for each in NETWORKS))
+    return word
 
 
 def _trigger(table: "_Table") -> Trigger:

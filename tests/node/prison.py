@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
@@ -73,9 +73,10 @@ class Prison:
         }
         self._trials = rig.image("sh", "-c", 'eval "$TRIAL"', files={"program": "#!/bin/sh\n"})
 
-    def try_inside(self, script: str) -> Outcome:
+    def try_inside(self, script: str, *, network: bool = True) -> Outcome:
         """Run ``script`` as a task of its own; how it ended."""
-        return self._run(self._rig.lease(self._trials, self._next(), environment={**self.variables, "TRIAL": script}))
+        environment = {**self.variables, "TRIAL": script}
+        return self._run(self._rig.lease(self._trials, self._next(), environment=environment, network=network))
 
     def try_outside(self, script: str, folder: Path, *, nobody: bool) -> int:
         """Run ``script`` as an ordinary process of ours, or of user nobody, held back by nothing; its exit code."""
@@ -123,7 +124,7 @@ def prison(kind: Node) -> Iterator[Prison]:
     rig.settings = replace(
         rig.settings, task_uid_count=count, task_read_paths=(), task_write_paths=(str(shared),), slots=4
     )
-    by_hand = _start(rig, kind) if kind in _PREFIXES else None
+    by_hand = _start_as(rig, kind) if kind in _PREFIXES else None
     try:
         engine = rig.engine()
         engine.nodes()
@@ -167,14 +168,19 @@ def why_not(kind: Node) -> str:
     return "setpriv does not run here"
 
 
-def _start(rig: Rig, kind: Node) -> subprocess.Popen[bytes]:
+def _start_as(rig: Rig, kind: Node) -> subprocess.Popen[bytes]:
     for path in (rig.root, *rig.root.rglob("*")) if kind is Node.ORDINARY else ():
         if path.stat().st_mode & 0o4000 == 0:
             shutil.chown(path, NOBODY, NOBODY)
+    return start_behind(rig, _PREFIXES[kind])
+
+
+def start_behind(rig: Rig, prefix: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start the node of ``rig`` with ``prefix`` in front of its words; it answers calls by then."""
     ready, theirs = os.pipe()
     with os.fdopen(ready, "rb") as said:
         process = subprocess.Popen(
-            [*_PREFIXES[kind], str(SYSTEM_PYTHON), "-m", "tidemill.node", rig.settings.to_json(), str(theirs)],
+            [*prefix, str(SYSTEM_PYTHON), "-m", "tidemill.node", rig.settings.to_json(), str(theirs)],
             env=nobodys_environment(),
             pass_fds=[theirs],
             cwd="/",

@@ -1,7 +1,7 @@
 """Jobs on the wire (docs/wire.md, Job)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -11,13 +11,13 @@ from tidemill.api.wire_retry import RetryPolicyBody, retry_policy, retry_view
 from tidemill.api.wire_revision import RevisionBody, active_wish, configuration_view, rollout_change
 from tidemill.api.wire_triggers import TriggerBody, trigger_views, triggers_of
 from tidemill.model.errors import Invalid
-from tidemill.model.job import Env, Job, JobEvent
+from tidemill.model.job import Env, Job, JobEvent, Network
 from tidemill.model.quoted import quoted
 from tidemill.model.states import JobState
 from tidemill.service.jobs import JobRequest
 from tidemill.service.specs import EnvChange, RuntimeChange, SpecChange
 from tidemill.service.wishes import UNSET
-from tidemill.store.deploys import CONCURRENCY_MEMBER
+from tidemill.store.deploys import CONCURRENCY_MEMBER, NETWORK_MEMBER
 from tidemill.store.job_writes import MetadataChange
 
 GENERATED_LABEL: Final = "x-blaxel-auto-generated"
@@ -36,6 +36,12 @@ def _repository(value: str) -> str:
 def _known_protocol(value: str | None) -> str | None:
     if value is not None and value.upper() not in _PROTOCOLS:
         raise ValueError("no such protocol")
+    return value
+
+
+def _known_network(value: str | None) -> str | None:
+    if value is not None and value not in list(Network):
+        raise ValueError("no such network")
     return value
 
 
@@ -78,6 +84,9 @@ class RuntimeBody(Body):
     max_concurrent_tasks: int | None = None
     retry_policy: RetryPolicyBody | None = None
     generation: Text = None
+    network: Annotated[
+        Text, AfterValidator(_known_network), Field(description='"on", or "none" for no network but its own loopback')
+    ] = None
     envs: list[EnvBody] | None = None
     ports: list[PortBody] | None = None
     disk_percent: int | None = None
@@ -132,10 +141,18 @@ def job_request(body: JobBody, *, name: str, upload: bool, watched: bool) -> Job
         spec=_spec(spec, runtime),
         image=runtime.image or "",
         revision=active_wish(spec.revision),
-        from_manifest=() if runtime.max_concurrent_tasks else (CONCURRENCY_MEMBER,),
+        from_manifest=tuple(_left_to_manifest(runtime)),
         upload=upload,
         watched=watched,
     )
+
+
+def _left_to_manifest(runtime: RuntimeBody) -> Iterator[str]:
+    """Members of ours that the official command line leaves out of its requests, but not out of the archive."""
+    if not runtime.max_concurrent_tasks:
+        yield CONCURRENCY_MEMBER
+    if not runtime.has("network"):
+        yield NETWORK_MEMBER
 
 
 def job_view(job: Job, base_url: str, plan: str) -> dict[str, Json]:
@@ -196,6 +213,7 @@ def _spec(spec: SpecBody, runtime: RuntimeBody) -> SpecChange:
             max_concurrent_tasks=_wish(runtime, "max_concurrent_tasks", runtime.max_concurrent_tasks),
             retry=_wish(runtime, "retry_policy", retry_policy(runtime.retry_policy)),
             generation=_wish(runtime, "generation", runtime.generation),
+            network=_wish(runtime, "network", None if runtime.network is None else Network(runtime.network)),
             envs=_wish(runtime, "envs", None if runtime.envs is None else tuple(_env(env) for env in runtime.envs)),
             extra=_runtime_extra(runtime),
         ),
@@ -269,6 +287,7 @@ def _spec_view(job: Job) -> dict[str, Json]:
             "maxRetries": runtime.max_retries,
             "maxConcurrentTasks": runtime.max_concurrent_tasks,
             "generation": runtime.generation,
+            "network": runtime.network.value,
             "envs": [_env_view(env) for env in runtime.envs],
         },
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from tidemill.model.canary import Rollout
@@ -29,6 +30,13 @@ MAX_ENV_BYTES: Final = 128_000  # Linux takes strings of up to 128 KiB in a prog
 MASK: Final = "****"
 
 
+class Network(StrEnum):
+    """What a task reaches: the network of its node, or nothing but its own loopback."""
+
+    ON = "on"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
     """One variable of a job. A secret one holds a sealed envelope in ``value``, never the text itself."""
@@ -52,6 +60,7 @@ class Runtime:
     retry: RetryPolicy | None = None
     max_concurrent_tasks: int = DEFAULT_MAX_CONCURRENT_TASKS
     generation: str = DEFAULT_GENERATION
+    network: Network = Network.ON
     envs: tuple[Env, ...] = ()
     extra: JsonObject = field(default_factory=dict)
 

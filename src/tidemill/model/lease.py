@@ -59,7 +59,8 @@ class TaskLease:
     """An attempt of a task, complete: a node needs no other word from the server to run it.
 
     ``arguments`` is the task's JSON object as text. ``environment`` holds secrets: never logged, never journaled.
-    ``log_key`` names the job whose log the output belongs to. ``timeout_s`` counts from the process's start.
+    ``log_key`` names the job whose log the output belongs to. ``timeout_s`` counts from the process's start. Without
+    ``network`` it runs where there is none, or not at all.
     """
 
     attempt: AttemptId
@@ -69,6 +70,7 @@ class TaskLease:
     environment: Mapping[str, str] = field(repr=False)
     memory_mb: int
     timeout_s: float
+    network: bool = True
     grace_s: float = 10.0
     result_max_bytes: int = 1 << 20
     log_max_bytes: int = 64 << 20

@@ -7,6 +7,7 @@ status, and would run the user's function without arguments.
 import secrets
 import socket
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -28,10 +29,9 @@ class ArgumentsServer:
         self._loop = loop
         self._documents: dict[str, bytes] = {}
         self._connections: OrderedDict[int, _Connection] = OrderedDict()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
-        self._listener.setblocking(False)
-        self._port = self._listener.getsockname()[1]
-        loop.watch(self._listener.fileno(), READ, self._accept)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._port: int = listener.getsockname()[1]
+        self._own = self.serve_at(listener)
 
     def offer(self, arguments: str) -> str:
         """Serve a task's arguments (a JSON object as text); returns the path to be withdrawn."""
@@ -48,16 +48,23 @@ class ArgumentsServer:
     def find(self, path: str) -> bytes | None:
         return self._documents.get(path)
 
+    @property
+    def port(self) -> int:
+        return self._port
+
+    def serve_at(self, listener: socket.socket) -> "Listener":
+        """Serve all that is offered to those who come to ``listener`` too, which listens in another network."""
+        return Listener(self._loop, listener, self._accept)
+
     def close(self) -> None:
-        self._loop.forget(self._listener.fileno())
-        self._listener.close()
+        self._own.close()
         for connection in list(self._connections.values()):
             connection.close()
 
-    def _accept(self, _events: int) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
-                accepted, _address = self._listener.accept()
+                accepted, _address = listener.accept()
             except OSError:
                 return
             accepted.setblocking(False)
@@ -66,6 +73,20 @@ class ArgumentsServer:
                 next(iter(self._connections.values())).close()
             connection = _Connection(self, self._loop, accepted, self._connections)
             self._connections[connection.fd] = connection
+
+
+class Listener:
+    """A socket that is accepted from until it is closed."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, accept: Callable[[socket.socket], None]) -> None:
+        self._loop = loop
+        self._socket = listener
+        listener.setblocking(False)
+        loop.watch(listener.fileno(), READ, lambda _events: accept(listener))
+
+    def close(self) -> None:
+        self._loop.forget(self._socket.fileno())
+        self._socket.close()
 
 
 class _Connection:

@@ -43,7 +43,7 @@ class TaskPlaces:
 
 
 def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlaces, arguments_url: str) -> Invocation:
-    """How to run a task in its ``places``."""
+    """How to run a task in its ``places``; in a network of its own it finds its arguments at the same URL."""
     app, own = places.image / APP_NAME, str(places.work)
     defaults = {
         "PATH": DEFAULT_PATH,
@@ -69,7 +69,13 @@ def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlace
         "TIDEMILL_ATTEMPT": str(lease.attempt.number),
     }
     prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
-    needs = Needs(read=(places.image, *prefix), write=(places.work,), memory_mb=lease.memory_mb)
+    needs = Needs(
+        read=(places.image, *prefix),
+        write=(places.work,),
+        network=lease.network,
+        listen=None if lease.network else urlsplit(arguments_url).port,
+        memory_mb=lease.memory_mb,
+    )
     return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 

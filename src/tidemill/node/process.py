@@ -146,6 +146,7 @@ class _Node:
             loop=loop,
             spawner=spawner,
             isolation=isolation,
+            arguments=self._arguments,
             blocks=self._blocks,
             events=self._events,
             memory=watch,

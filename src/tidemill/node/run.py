@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
+from tidemill.node.arguments import ArgumentsServer, Listener
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
 from tidemill.node.holding import Holding
-from tidemill.node.isolation.protocol import Isolation
+from tidemill.node.isolation.protocol import Isolation, Refused
 from tidemill.node.isolation.users import Seat
 from tidemill.node.journal import Running
 from tidemill.node.limits.groups import Usage
@@ -22,7 +23,7 @@ from tidemill.node.loop import READ, Loop, Timer
 from tidemill.node.memory import Watch, Watched
 from tidemill.node.output.blocks import Blocks, Source
 from tidemill.node.output.lines import LineSplitter, severity_of
-from tidemill.node.spawn import Command, Ended, Fact, NotStarted, Process, Spawner, Started, Vanished
+from tidemill.node.spawn import Command, Ended, Fact, Listening, NotStarted, Process, Spawner, Started, Vanished
 from tidemill.node.workdir import TaskResult, read_result
 
 READ_BYTES: Final = 64 << 10
@@ -58,6 +59,7 @@ class Tools:
     loop: Loop
     spawner: Spawner
     isolation: Isolation
+    arguments: ArgumentsServer
     blocks: Blocks
     events: Events
     memory: Watch
@@ -88,6 +90,7 @@ class Run:
         self._drain: Timer | None = None
         self._watched: Watched | None = None
         self._group: Kept | None = None
+        self._listener: Listener | None = None
         self._usage = Usage()
         self._said_error = ""
 
@@ -114,6 +117,10 @@ class Run:
                 join=() if self._group is None else self._group.join,
             )
             process = self._tools.isolation.start(self.seat, invocation.needs, command)
+        except Refused as error:
+            self._fact = NotStarted("isolation", errno.EOPNOTSUPP, str(error))
+            self._finish()
+            return
         except (OSError, ValueError) as error:
             self._fact = NotStarted("exec", getattr(error, "errno", None) or errno.EINVAL)
             self._finish()
@@ -181,10 +188,13 @@ class Run:
         if self._process is None:
             return
         for fact in self._process.facts():
-            if isinstance(fact, Started):
-                self._has_started(fact)
-            else:
-                self._has_ended(fact)
+            match fact:
+                case Listening(listener):
+                    self._listener = self._tools.arguments.serve_at(listener)
+                case Started():
+                    self._has_started(fact)
+                case _:
+                    self._has_ended(fact)
 
     def _has_started(self, fact: Started) -> None:
         self._started_at = self._tools.loop.now
@@ -267,6 +277,10 @@ class Run:
             self._tools.loop.forget(self._process.fd)
             self._process.close()
             self._process = None
+        if self._listener is not None:
+            # the last that keeps its network in the kernel
+            self._listener.close()
+            self._listener = None
         self._close_group()
         self._on_end(self, self._outcome())
 
@@ -351,13 +365,15 @@ def judge(lease: Lease, fact: Fact, reason: Reason | None, peak_bytes: int, said
             return Verdict(kind=OutcomeKind.EXIT_CODE, exit_code=code, message=said_error or f"exit code {code}")
         case Ended(status=code):
             return Verdict(kind=OutcomeKind.EXIT_CODE, exit_code=code, message=f"exit code {code}")
-        case Started():
+        case Listening() | Started():
             raise AssertionError("a start is no end")
     raise AssertionError(fact)
 
 
 def _judge_not_started(lease: Lease, fact: NotStarted) -> Verdict:
     why = os.strerror(fact.error)
+    if fact.why:
+        return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=fact.why)
     if fact.step != "exec" or fact.error in _SHORTAGES or isinstance(lease, BuildLease):
         return Verdict(kind=OutcomeKind.LOST, message=f"the process could not be started ({fact.step}): {why}")
     return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=f"the command could not be started: {why}")

@@ -22,6 +22,7 @@ ALIVE_FD: Final = 4
 SWEEP_S: Final = 1.0
 
 _KB: Final = 1024
+_LISTENING: Final = b"listening"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -63,9 +64,19 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """``listener`` listens in the network of a command that has one of its own, and is about to start."""
+
+    listener: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
 class NotStarted:
+    """``why`` is set where it must not be started here, whatever ``error`` says."""
+
     step: str
     error: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +94,7 @@ class Vanished:
     """The launcher is gone without having said how its command ended."""
 
 
-Fact = Started | NotStarted | Ended | Vanished
+Fact = Listening | Started | NotStarted | Ended | Vanished
 
 
 class Process(Protocol):
@@ -138,14 +149,16 @@ class LaunchedProcess:
 
     def facts(self) -> list[Fact]:
         try:
-            data = self._socket.recv(4096)
+            data, fds, _flags, _address = socket.recv_fds(self._socket, 4096, 1, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return []
         except ConnectionError:
-            data = b""
+            data, fds = b"", []
         *lines, self._rest = (self._rest + data).split(b"\n")
-        found = [_parse_fact(line) for line in lines]
-        if not data and (self._last is None or isinstance(self._last, Started)) and not found:
+        # the kernel keeps what came with a descriptor apart from what came after it
+        found: list[Fact] = [Listening(socket.socket(fileno=fd)) for fd in fds]
+        found += [_parse_fact(line) for line in lines if line != _LISTENING]
+        if not data and (self._last is None or isinstance(self._last, Listening | Started)) and not found:
             found = [Vanished()]
         if found:
             self._last = found[-1]

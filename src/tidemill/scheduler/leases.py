@@ -9,7 +9,7 @@ from typing import Final
 
 from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
-from tidemill.model.job import JobSpec
+from tidemill.model.job import JobSpec, Network
 from tidemill.model.lease import BlobRef, BuildLease, Lease, TaskLease
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import TASK_CLIENT_ID, KeyRing
@@ -34,6 +34,7 @@ class _Shared:
 
     facts: ExecutionFacts
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    network: Network = Network.ON
     problem: str = ""
 
 
@@ -88,7 +89,8 @@ class LeaseMaker:
             own = self._own_environment(facts, spec)
         except ValueError as error:
             return _Shared(facts=facts, problem=f"its environment cannot be opened: {error}")
-        return _Shared(facts=facts, environment={**own, **_platform(facts, spec, self._policy)})
+        environment = {**own, **_platform(facts, spec, self._policy)}
+        return _Shared(facts=facts, environment=environment, network=spec.runtime.network)
 
     def _own_environment(self, facts: ExecutionFacts, spec: JobSpec) -> dict[str, str]:
         """What the user set; of a name that is in both, the execution's value."""
@@ -127,6 +129,7 @@ class LeaseMaker:
             },
             memory_mb=facts.memory_mb,
             timeout_s=facts.timeout_s,
+            network=shared.network is Network.ON,
             grace_s=self._policy.grace_s,
             result_max_bytes=self._policy.result_max_bytes,
             log_max_bytes=self._policy.log_max_bytes,

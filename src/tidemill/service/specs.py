@@ -24,6 +24,7 @@ from tidemill.model.job import (
     MIN_MEMORY_MB,
     Env,
     JobSpec,
+    Network,
     Runtime,
 )
 from tidemill.model.quoted import quoted
@@ -57,6 +58,7 @@ class RuntimeChange:
     max_concurrent_tasks: Wish[int] = UNSET
     retry: Wish[RetryPolicy] = UNSET
     generation: Wish[str] = UNSET
+    network: Wish[Network] = UNSET
     envs: Wish[tuple[EnvChange, ...]] = UNSET
     extra: Mapping[str, object] = field(default_factory=dict)
 
@@ -159,6 +161,7 @@ def _merged_runtime(base: Runtime, change: RuntimeChange, biggest_node_mb: int |
         ),
         retry=_checked_retry(chosen(change.retry, base.retry, None)),
         generation=generation,
+        network=chosen(change.network, base.network, Network.ON),
         envs=_merged_envs(base.envs, change.envs),
         extra=_merged(base.extra, change.extra),
     )

@@ -9,13 +9,14 @@ from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from tidemill.model.ids import BuildKey, JobKey, new_image_tag
 from tidemill.model.image import image_ref
-from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec
+from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec, Network
 from tidemill.model.states import JobState
 from tidemill.store import callbacks, canaries, jobs, schema, specs, triggers, uploads
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
 
 CONCURRENCY_MEMBER: Final = "maxConcurrentTasks"
+NETWORK_MEMBER: Final = "network"
 
 _JOB: Final = schema.job.c
 _REVISION: Final = schema.revision.c
@@ -208,7 +209,13 @@ def _building(connection: Connection, build: BuildKey) -> AnyRow | None:
 
 
 def _from_manifest(spec: JobSpec, members: Iterable[str], manifest: Mapping[str, object]) -> JobSpec:
-    value = manifest.get(CONCURRENCY_MEMBER)
-    if CONCURRENCY_MEMBER not in members or not isinstance(value, int) or not 1 <= value <= MAX_CONCURRENT_TASKS:
-        return spec
-    return replace(spec, runtime=replace(spec.runtime, max_concurrent_tasks=value))
+    runtime = spec.runtime
+    concurrency, network = (
+        manifest.get(member) if member in members else None for member in (CONCURRENCY_MEMBER, NETWORK_MEMBER)
+    )
+    if isinstance(concurrency, int) and 1 <= concurrency <= MAX_CONCURRENT_TASKS:
+        runtime = replace(runtime, max_concurrent_tasks=concurrency)
+    if network is not None:
+        # a build refuses any other word (tidemill.manifest), and what is not understood must not be a way out
+        runtime = replace(runtime, network=Network.ON if network == Network.ON else Network.NONE)
+    return replace(spec, runtime=runtime)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tidemill.model.canary import Rollout
 from tidemill.model.execution import Reason
-from tidemill.model.job import Env, JobSpec, Runtime
+from tidemill.model.job import Env, JobSpec, Network, Runtime
 from tidemill.model.retry import RetryPolicy
 
 
@@ -26,6 +26,7 @@ def encode(spec: JobSpec) -> dict[str, object]:
             "retry": encode_retry(runtime.retry),
             "max_concurrent_tasks": runtime.max_concurrent_tasks,
             "generation": runtime.generation,
+            "network": runtime.network.value,
             "envs": [[env.name, env.value, env.secret] for env in runtime.envs],
             "extra": dict(runtime.extra),
         },
@@ -37,12 +38,13 @@ def decode(document: Mapping[str, Any]) -> JobSpec:
     runtime = dict(document["runtime"])
     envs = tuple(Env(name=name, value=value, secret=secret) for name, value, secret in runtime.pop("envs"))
     retry = decode_retry(runtime.pop("retry", {}))
+    network = Network(runtime.pop("network", Network.ON))
     return JobSpec(
         enabled=document["enabled"],
         region=document["region"],
         rollout=Rollout(**document.get("rollout", {})),
         extra=document["extra"],
-        runtime=Runtime(envs=envs, retry=retry, **runtime),
+        runtime=Runtime(envs=envs, retry=retry, network=network, **runtime),
     )
 
 

@@ -94,6 +94,7 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "maxRetries": _or_null(_whole(0, MAX_RETRIES)),
         "maxConcurrentTasks": _or_null(_whole(0, MAX_CONCURRENT_TASKS), said="0 is back to the default"),
         "generation": _or_empty(_words(*GENERATIONS, said="changes nothing")),
+        "network": _or_empty(_words("on", "none", said="none: a task reaches nothing but its own loopback")),
         "diskPercent": _or_null(_NO_WISH, _whole(10, 95)),
         "dockerConfig": {"enum": ["", None], "description": "for images of a registry, which this server does not run"},
     },

@@ -58,6 +58,7 @@ def write_lease(lease: Lease) -> Document:
         "image": _write_blob(lease.image),
         "arguments": lease.arguments,
         "environment": dict(lease.environment),
+        "network": lease.network,
         "result_max_bytes": lease.result_max_bytes,
     }
 

@@ -22,10 +22,13 @@ class Confinement:
 
     ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
     that user. ``show`` are paths that ``uid`` shall reach whatever the modes of the directories above them.
+    ``network`` False: a loopback of its own, and nothing else; ``listen`` is a port of it, at which the node listens.
     """
 
     uid: int | None = None
     processes: int | None = None
+    network: bool = True
+    listen: int | None = None
     show: tuple[Path, ...] = ()
     files: Files | None = None
     powerless: bool = False
@@ -33,6 +36,7 @@ class Confinement:
 
     def options(self) -> Iterator[str]:
         """For the launcher's command line; empty when nothing is asked for."""
+        yield from self._of_network()
         if self.uid is not None:
             yield f"--uid={self.uid}"
         if self.processes is not None:
@@ -49,6 +53,12 @@ class Confinement:
             yield "--powerless"
         if self.calls:
             yield "--calls"
+
+    def _of_network(self) -> Iterator[str]:
+        if not self.network:
+            yield "--network=none"
+        if self.listen is not None:
+            yield f"--listen={self.listen}"
 
 
 UNCONFINED = Confinement()

@@ -8,7 +8,7 @@ from tidemill.node.isolation import system
 from tidemill.node.isolation.confinement import Confinement, Files
 from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.protections import Protections
-from tidemill.node.isolation.protocol import Machine, Needs, Site
+from tidemill.node.isolation.protocol import Machine, Needs, Refused, Site
 from tidemill.node.isolation.users import Seat
 from tidemill.node.spawn import Command, Process
 
@@ -33,6 +33,11 @@ class ProcessOffer:
 def probe(machine: Machine) -> ProcessOffer:
     """The level is what the launcher can do, which is known by now."""
     return ProcessOffer(machine.protections)
+
+
+def no_network(why: str) -> str:
+    """What is said of an attempt that wants to be without a network where that cannot be."""
+    return f"runtime.network is none, but its node cannot keep a task from the network ({why}), so it was not started"
 
 
 class ProcessIsolation:
@@ -61,6 +66,7 @@ class ProcessIsolation:
             f"landlock_{has.landlock}": has.landlock > 0,
             "own_uid": self.users.own,
             "hidden_processes": self._hides_processes,
+            "no_network": has.no_network,
         }
         return frozenset({f"isolation_{self.level}", *(name for name, active in names.items() if active)})
 
@@ -77,11 +83,15 @@ class ProcessIsolation:
 
     def _confinement(self, seat: Seat, needs: Needs) -> Confinement:
         has = self._protections
+        if not needs.network and not has.no_network:
+            raise Refused(no_network(has.missing["no_network"]))
         read = (*self._system.read, *needs.read, *self._ground.read)
         own = (*needs.write, *self._ground.write)
         return Confinement(
             uid=seat.uid,
             processes=PROCESSES_MAX if seat.uid is not None else None,
+            network=needs.network,
+            listen=needs.listen,
             show=self._show(needs) if seat.uid is not None and self._closed else (),
             files=Files(read=read, write=(*self._system.write, *own)) if has.landlock else None,
             powerless=has.capabilities,

@@ -18,7 +18,8 @@ SCOPES_SIGNALS: Final = 6
 class Protections:
     """What works. ``landlock`` is its version, 0 without it; ``missing`` says why something does not work, by its name.
 
-    ``own_uid``: a command can be another user than the node. ``view``: one can have mounts of its own.
+    ``own_uid``: a command can be another user than the node. ``view``: one can have mounts of its own. ``no_network``:
+    one can have a network of its own with nothing in it.
     """
 
     launcher: bool = False
@@ -27,6 +28,7 @@ class Protections:
     landlock: int = 0
     own_uid: bool = False
     view: bool = False
+    no_network: bool = False
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -44,7 +46,7 @@ def probe(launcher: Path | None, uid: int | None) -> Protections:
     Raises OSError or SubprocessError when the launcher itself does not run.
     """
     if launcher is None:
-        names = ("capabilities", "seccomp", "landlock", "own_uid", "view")
+        names = ("capabilities", "seccomp", "landlock", "own_uid", "view", "no_network")
         return Protections(missing=dict.fromkeys(names, NO_LAUNCHER))
     words = [str(launcher), "--probe", *([] if uid is None else [str(uid)])]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
@@ -68,9 +70,10 @@ def read_probe(text: str) -> Protections:
         landlock=found.get("landlock", 0),
         own_uid="own_uid" in found,
         view="view" in found,
+        no_network="no_network" in found,
         missing=missing,
     )
 
 
 # the launcher names what is protected, people know the means
-_NAMES: Final = {"files": "landlock", "calls": "seccomp", "uid": "own_uid"}
+_NAMES: Final = {"files": "landlock", "calls": "seccomp", "uid": "own_uid", "network": "no_network"}

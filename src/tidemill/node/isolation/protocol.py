@@ -21,13 +21,19 @@ from tidemill.node.spawn import Command, Process, Spawner
 class Needs:
     """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included.
 
-    ``network``: it has this machine's network; else none, where the level can do that. ``memory_mb`` is its limit.
+    ``network``: it has this machine's network; else nothing but a loopback of its own, where the node listens at the port
+    ``listen``. ``memory_mb`` is its limit.
     """
 
     read: tuple[Path, ...]
     write: tuple[Path, ...]
     network: bool = True
+    listen: int | None = None
     memory_mb: int
+
+
+class Refused(Exception):
+    """An attempt needs what this node cannot give, so it is not started; the text says what, for its user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,7 @@ class Isolation(Protocol):
         ...
 
     def start(self, seat: Seat, needs: Needs, command: Command) -> Process:
-        """Raises OSError when it could not be started; that may also come as a NotStarted."""
+        """Raises OSError when it could not be started (also told as a NotStarted), Refused when it must not be."""
         ...
 
 

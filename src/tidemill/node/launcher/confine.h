@@ -27,6 +27,8 @@ struct wish {
     const char *fsize;
     const char *nproc;
     const char *uid;
+    const char *listen;
+    bool no_network;
     bool powerless;
     bool files;
     bool calls;
@@ -34,6 +36,16 @@ struct wish {
     size_t path_count;
     char **command;
 };
+
+/* Leaves the machine's network for one with nothing but a loopback; in a user namespace where that is needed for it, which
+   also knows `uid` (NULL: nobody else). */
+bool leave_network(const char *uid);
+
+/* A socket that listens at 127.0.0.1:`port`, or -1. */
+int listen_at(const char *port);
+
+/* Sends `line` and the descriptor `fd` over the socket `control`. */
+bool send_descriptor(int control, const char *line, int fd);
 
 /* Goes into every group of the wish (PATH_JOIN), with all that will be started. */
 bool join_groups(const struct wish *wish);

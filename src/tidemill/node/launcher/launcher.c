@@ -5,7 +5,9 @@
  *   tidemill-launcher --probe [UID]
  *   tidemill-launcher --version
  *
- * Options, in the order in which they take effect, all of them on the command alone:
+ * Options, in the order in which they take effect, all but the first two on the command alone:
+ *   --network=none     it has a network of its own, in which there is its own loopback and nothing else
+ *   --listen=PORT      there, before it starts, somebody listens at 127.0.0.1:PORT: whoever holds CONTROL_FD's other end
  *   --join=FILE        it is in the group whose cgroup.procs this is; one option for each group
  *   --data=BYTES --fsize=BYTES --nproc=N   hard limits: of memory for data, of a file's size, of processes of its user
  *   --nofile=N         the soft limit of open files; the hard one stays
@@ -21,6 +23,7 @@
  * The environment is the command's own. Whatever is asked for and cannot be done: the command does not start.
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
+ *   listening                          with it comes the socket that listens (SCM_RIGHTS); only with --listen, and first
  *   started PID STARTTIME              the command runs (STARTTIME as in /proc/PID/stat)
  *   failed STEP ERRNO                  it could not be started; STEP is one word
  *   ended exit|signal N CPU_US RSS_KB  it ended, and nothing of its tree is left
@@ -294,6 +297,7 @@ static bool take_option(struct wish *wish, const char *word)
     } values[] = {
         {"--directory=", &wish->directory}, {"--data=", &wish->data},   {"--nofile=", &wish->nofile},
         {"--fsize=", &wish->fsize},         {"--nproc=", &wish->nproc}, {"--uid=", &wish->uid},
+        {"--listen=", &wish->listen},
     };
     const struct {
         const char *name;
@@ -304,7 +308,12 @@ static bool take_option(struct wish *wish, const char *word)
     const struct {
         const char *name;
         bool *where;
-    } flags[] = {{"--powerless", &wish->powerless}, {"--files", &wish->files}, {"--calls", &wish->calls}};
+    } flags[] = {
+        {"--powerless", &wish->powerless},
+        {"--files", &wish->files},
+        {"--calls", &wish->calls},
+        {"--network=none", &wish->no_network},
+    };
     const char *value;
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         if ((value = value_of(word, values[i].name)) != NULL) {
@@ -464,6 +473,24 @@ static void keep_from_command(void)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+/* What takes effect for the launcher too. The step that failed, or NULL. */
+static const char *prepare(const struct wish *wish)
+{
+    if (wish->no_network && !leave_network(wish->uid))
+        return "network";
+    if (wish->listen != NULL) {
+        int listener = listen_at(wish->listen);
+        if (listener < 0 || !send_descriptor(control, "listening\n", listener))
+            return "listener";
+        close(listener);
+    }
+    /* our environment is the command's, with its secrets: no other task of this user shall read it here. It comes last,
+       for it also closes our files in /proc to ourselves */
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return "launcher";
+    return NULL;
+}
+
 static int usage(void)
 {
     fputs("usage: tidemill-launcher CONTROL_FD [--OPTION[=VALUE]...] -- COMMAND [ARGUMENT...]\n", stderr);
@@ -492,14 +519,11 @@ int main(int argc, char **argv)
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
-    /* our environment is the command's, with its secrets: no other task of this user shall read it here */
-    if (child_signals < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
-        failure = (struct failure){.step = "launcher", .error = errno};
-        say_failed(&failure);
-        return 1;
-    }
     null_to(STDIN_FILENO, O_RDONLY);
-    command_pid = start(&wish, &failure);
+    failure.step = child_signals < 0 ? "launcher" : prepare(&wish);
+    failure.error = errno;
+    if (failure.step == NULL)
+        command_pid = start(&wish, &failure);
     /* the pipes' only writers are the command and what it starts */
     null_to(STDOUT_FILENO, O_WRONLY);
     null_to(STDERR_FILENO, O_WRONLY);

@@ -71,6 +71,21 @@ static bool view_works(void)
            mount("tidemill", "/proc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") == 0;
 }
 
+/* Nothing is sent: to connect a datagram socket is to look for a way. */
+static bool network_works(void)
+{
+    struct sockaddr_in outside = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(0xc0000201)};
+    if (!leave_network(other))
+        return false;
+    int listener = listen_at("0"), fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (listener < 0 || fd < 0)
+        return false;
+    if (connect(fd, (struct sockaddr *)&outside, sizeof outside) == -1 && errno == ENETUNREACH)
+        return true;
+    errno = ENOTSUP;
+    return false;
+}
+
 /* Zero, or the errno that `work` failed with in a child. */
 static int attempt(bool (*work)(void))
 {
@@ -108,5 +123,6 @@ int probe(const char *uid)
     say("files", landlock_version(), files_work);
     say("calls", 1, calls_work);
     say("view", 1, view_works);
+    say("network", 1, network_works);
     return fflush(stdout) == 0 ? 0 : 1;
 }
