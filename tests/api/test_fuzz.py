@@ -68,6 +68,7 @@ JOB: Final = {
             "maxRetries": 1,
             "maxConcurrentTasks": 2,
             "generation": "mk3",
+            "network": "none",
             "diskPercent": 50,
             "envs": [{"name": "A", "value": "b", "secret": True}],
             "ports": [{"target": 80, "name": "web", "protocol": "HTTP"}],

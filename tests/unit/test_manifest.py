@@ -42,6 +42,7 @@ timeout = "15m"
 maxRetries = 2
 maxConcurrentTasks = 7
 generation = "mk2"
+network = "none"
 retryPolicy = { factor = 3 }
 
 [[triggers]]
@@ -81,6 +82,7 @@ def test_the_spec_of_a_request_has_what_the_file_says_and_durations_in_seconds()
             "maxRetries": 2,
             "maxConcurrentTasks": 7,
             "generation": "mk2",
+            "network": "none",
             "retryPolicy": {"factor": 3},
         },
         "triggers": [
@@ -113,6 +115,7 @@ def test_what_the_file_does_not_say_is_not_in_the_spec(tmp_path: Path) -> None:
         ("[runtime]\nmaxRetries = true", "runtime.maxRetries is True; it must be a whole number"),
         ("[runtime]\nmaxRetries = -1", "runtime.maxRetries is -1"),
         ("[runtime]\ntimeout = '1h30m'", "runtime.timeout: '1h30m' is no duration"),
+        ("[runtime]\nnetwork = 'off'", 'runtime.network is \'off\'; it must be "on" or "none"'),
         ("[env]\nPORT = 80", "env.PORT is 80; it must be a string, in quotes"),
         ("runtime = 1", "runtime is 1; it must be a table: [runtime]"),
         ("[triggers]\ntype = 'cron'", "it must be a list of tables: [[triggers]]"),

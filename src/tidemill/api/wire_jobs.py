@@ -269,7 +269,10 @@ def _plain(value: Json) -> Json:
 def _spec_view(job: Job) -> dict[str, Json]:
     spec, runtime = job.spec, job.spec.runtime
     unknown: Mapping[str, Json] = spec.extra.get("revision") or {}  # type: ignore[assignment]  # written by _spec_extra
-    retry = {} if runtime.retry is None else {"retryPolicy": retry_view(runtime.retry)}
+    # ours besides: they are there where they change something
+    ours: dict[str, Json] = {} if runtime.retry is None else {"retryPolicy": retry_view(runtime.retry)}
+    if runtime.network is not Network.ON:
+        ours["network"] = runtime.network.value
     extra = dict(spec.extra)
     if "triggers" in extra:
         extra["triggers"] = trigger_views(extra["triggers"], job.callback_secrets)
@@ -280,14 +283,13 @@ def _spec_view(job: Job) -> dict[str, Json]:
         "revision": configuration_view(job.active_revision, spec.rollout, unknown),
         "runtime": {
             **runtime.extra,
-            **retry,
+            **ours,
             "image": runtime.image,
             "memory": runtime.memory_mb,
             "timeout": runtime.timeout_s,
             "maxRetries": runtime.max_retries,
             "maxConcurrentTasks": runtime.max_concurrent_tasks,
             "generation": runtime.generation,
-            "network": runtime.network.value,
             "envs": [_env_view(env) for env in runtime.envs],
         },
     }

@@ -55,12 +55,13 @@ def test_what_is_asked_for_is_never_fallen_below(
 
 
 def test_what_the_launcher_prints_is_understood() -> None:
-    found = read_probe("privileges 1\ncapabilities 1\nuid missing 1\nfiles 7\ncalls missing 38\nview 1\n")
+    found = read_probe("privileges 1\ncapabilities 1\nuid missing 1\nfiles 7\ncalls missing 38\nview 1\nnetwork 1\n")
     assert found == Protections(
         launcher=True,
         capabilities=True,
         landlock=7,
         view=True,
+        no_network=True,
         missing={"own_uid": "Operation not permitted", "seccomp": "Function not implemented"},
     )
     assert found.problem == "no seccomp (Function not implemented)"

@@ -102,10 +102,14 @@ _JOB: Final = {
             "maxRetries": WHOLE,
             "maxConcurrentTasks": WHOLE,
             "generation": TEXT,
-            "network": _words("on", "none"),
             "envs": listed(record({"name": TEXT, "value": TEXT, "secret": FLAG})),
         },
-        {"ports": listed(ref("Port")), "diskPercent": WHOLE, "retryPolicy": ref("RetryPolicy")},
+        {
+            "ports": listed(ref("Port")),
+            "diskPercent": WHOLE,
+            "network": _words("none"),
+            "retryPolicy": ref("RetryPolicy"),
+        },
     ),
     "RetryPolicy": record(
         {

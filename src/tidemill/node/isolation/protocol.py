@@ -21,7 +21,7 @@ from tidemill.node.spawn import Command, Process, Spawner
 class Needs:
     """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included.
 
-    ``network``: it has this machine's network; else nothing but a loopback of its own, where the node listens at the port
+    ``network``: it has this machine's network; else nothing but a loopback of its own, where the node listens at port
     ``listen``. ``memory_mb`` is its limit.
     """
 

@@ -1,0 +1,87 @@
+"""``spec.runtime.network`` on its way from a request, or from an archive, to the lease of a task."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.asking import Api
+from tests.api.test_access import assert_problem
+from tidemill.model.ids import AttemptId, OwnerKind
+from tidemill.model.lease import TaskLease
+from tidemill.node.channel.codec import read_lease, write_lease
+from tidemill.scheduler.leases import LeaseMaker
+from tidemill.scheduler.policy import SchedulerPolicy
+from tidemill.store import executions
+
+PATH = "/v0/jobs/sweep"
+
+
+def put(api: Api, **runtime: object) -> Any:
+    return api.put(PATH, {"spec": {"runtime": runtime}})
+
+
+def shown(api: Api) -> str:
+    found: str = api.get(PATH).json()["spec"]["runtime"].get("network", "on")
+    return found
+
+
+def leased(api: Api) -> bool:
+    """Whether the task of a new execution has a network, as its node reads it."""
+    found = api.post(f"{PATH}/executions", b"").json()["executionId"]
+    key = api.parts.database.read(lambda connection: executions.find(connection, "main", found)).key
+    policy = SchedulerPolicy(task_url="http://here/v0", run_url="http://here")
+    maker = LeaseMaker(database=api.parts.database, keyring=api.parts.keyring, policy=policy)
+    (lease,) = maker.make([AttemptId(OwnerKind.TASK, key, 0, 1)]).leases
+    assert isinstance(lease, TaskLease)
+    read = read_lease(write_lease(lease))
+    assert read == lease
+    return lease.network
+
+
+def test_it_is_on_unless_it_is_said(api: Api) -> None:
+    api.deployed()
+    assert shown(api) == "on"
+    assert leased(api)
+
+
+def test_none_is_kept_in_the_revision_and_in_the_leases_of_its_tasks(api: Api) -> None:
+    api.deployed(network="none")
+    assert shown(api) == "none"
+    assert not leased(api)
+    put(api, timeout=7)
+    assert shown(api) == "none"
+    assert len(api.revisions("sweep")) == 2
+    assert not leased(api)
+
+
+@pytest.mark.parametrize("back", ["on", None, ""])
+def test_on_null_and_nothing_are_the_default(api: Api, back: str | None) -> None:
+    api.deployed(network="none")
+    assert "network" not in put(api, network=back).json()["spec"]["runtime"]
+    assert leased(api)
+
+
+def test_another_word_is_400_and_changes_nothing(api: Api) -> None:
+    api.deployed(network="none")
+    message = assert_problem(put(api, network="host"), 400, "INVALID")
+    assert message == 'spec.runtime.network is "host"; it must be "on", or "none" for no network but its own loopback'
+    assert shown(api) == "none"
+
+
+@pytest.mark.parametrize(
+    ("sent", "toml", "expected"),
+    [
+        ({}, "none", "none"),
+        ({}, None, "on"),
+        ({"network": "on"}, "none", "on"),
+        ({"network": "none"}, "on", "none"),
+        ({}, "nonsense", "none"),
+    ],
+)
+def test_the_archives_word_counts_when_the_request_has_none(
+    api: Api, sent: dict[str, object], toml: object, expected: str
+) -> None:
+    # as `bl` does: it knows no such member, and sends the archive as it is
+    api.upload(api.post("/v0/jobs?upload=true", {"metadata": {"name": "sweep"}, "spec": {"runtime": sent}}))
+    api.finish_build(manifest={"network": toml})
+    assert shown(api) == expected
