@@ -144,7 +144,7 @@ def isolation(settings: Settings) -> Iterator[Finding]:
         yield Finding(name="isolation", ok=False, says=found.problem)
         return
     yield Finding(name="isolation", ok=True, says=f"tasks run at level {found.level}")
-    for each in found.protections:
+    for each in (*found.protections, *found.abilities):
         yield Finding(name=f"isolation: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)
 
 

@@ -23,4 +23,5 @@ def node_settings(settings: Settings) -> NodeSettings:
         task_uid_count=settings.task_uid_count,
         task_read_paths=tuple(map(str, settings.task_read_paths)),
         task_write_paths=tuple(map(str, settings.task_write_paths)),
+        task_forbidden_addresses=settings.task_forbidden_addresses,
     )

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from tidemill.model.addresses import Allowed
 from tidemill.model.provider_url import is_safe
+from tidemill.node.settings import METADATA_ADDRESSES
 
 PREFIX: Final = "TIDEMILL_"
 RESERVED_WORKSPACES: Final = frozenset(
@@ -125,6 +126,11 @@ class Settings(BaseSettings):
     )
     task_write_paths: tuple[Path, ...] = Field(
         default=(), description="Absolute paths, as a JSON list, that tasks and builds may read and write."
+    )
+    task_forbidden_addresses: tuple[str, ...] = Field(
+        default=METADATA_ADDRESSES,
+        description="Addresses and networks, as a JSON list, that tasks and builds do not reach, but for DNS. Those of "
+        "cloud metadata unless it is set; [] forbids none. Needs root, users of tasks (`task_uid_count`), and `nft`.",
     )
     build_memory_mb: Annotated[int, Field(ge=64)] = Field(
         default=1024, description="Memory that a build may use, in MB; less where the biggest node has less."
@@ -278,6 +284,16 @@ class Settings(BaseSettings):
     @classmethod
     def _exceptions_are_networks_or_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         Allowed.parse(value)
+        return value
+
+    @field_validator("task_forbidden_addresses")
+    @classmethod
+    def _forbidden_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} must be an address or a network, such as 10.0.0.0/8: {error}") from None
         return value
 
     @field_validator("task_read_paths", "task_write_paths")

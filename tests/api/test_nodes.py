@@ -23,7 +23,7 @@ SHOWN = {
     "level": "process",
     "active": ["seccomp", "pids"],
     "missing": [
-        *("no_new_privileges", "capabilities", "landlock", "signals", "own_uid", "hidden_processes"),
+        *("no_new_privileges", "capabilities", "landlock", "signals", "own_uid", "hidden_processes", "metadata"),
         *("memory", "cpu", "kill"),
     ],
     "by": {"memory": "watched", "pids": "cgroup v1"},

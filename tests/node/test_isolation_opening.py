@@ -9,6 +9,7 @@ import pytest
 from tests.node.rig import Rig
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.protections import Protection
+from tidemill.node.isolation.fencing import NO_USERS, Fencing
 from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined, state
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import look
@@ -119,7 +120,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(settings: NodeSettings) 
 
 
 def test_without_a_launcher_the_remedy_is_to_build_one(settings: NodeSettings) -> None:
-    stated = state(look(settings, None))
+    stated = state(look(settings, None), Fencing(problem=NO_USERS))
     assert {(each.active, each.remedy) for each in stated} == {(False, BUILD_LAUNCHER)}
 
 
@@ -130,7 +131,7 @@ def test_signals_are_kept_inside_by_a_new_landlock_or_by_users_of_their_own(
     if users and os.geteuid() != 0:
         pytest.skip("only root has users for tasks")
     settings = replace(settings, task_uid_count=users)
-    stated = {each.name: each for each in state(look(settings, launcher_that_says(tmp_path, files=version)))}
+    stated = {each.name: each for each in state(look(settings, launcher_that_says(tmp_path, files=version)), Fencing())}
     assert stated["signals"].active is active
     if not active:
         assert stated["signals"].says == "not here: this kernel has version 3 of Landlock, signals need 6"

@@ -21,6 +21,7 @@ class Protection(StrEnum):
     SECCOMP = "seccomp"
     OWN_UID = "own_uid"
     HIDDEN_PROCESSES = "hidden_processes"
+    METADATA = "metadata"
     MEMORY = "memory"
     PIDS = "pids"
     CPU = "cpu"
@@ -35,6 +36,7 @@ MEANS: Final[Mapping[Protection, str]] = {
     Protection.SECCOMP: "system calls that only an attacker needs fail",
     Protection.OWN_UID: "each task runs as a user of its own",
     Protection.HIDDEN_PROCESSES: "tasks see their own processes only",
+    Protection.METADATA: "tasks do not reach cloud metadata, or what else task_forbidden_addresses names",
     Protection.MEMORY: "the memory of a task is limited, and its kills are counted",
     Protection.PIDS: "processes and threads of a task are limited",
     Protection.CPU: "CPU is shared by the memory of tasks",
@@ -78,6 +80,7 @@ _BITS: Final[Mapping[tuple[Protection, str], int]] = {
     (Protection.CPU, CGROUP_2): 1 << 17,
     (Protection.KILL, FORKLESS): 1 << 18,
     (Protection.KILL, AT_ONCE): 1 << 19,
+    (Protection.METADATA, ACTIVE): 1 << 20,
 }
 
 

@@ -17,7 +17,10 @@ WORDS: Final[Mapping[str, Protection]] = {
     "seccomp": Protection.SECCOMP,
     "own_uid": Protection.OWN_UID,
     "hidden_processes": Protection.HIDDEN_PROCESSES,
+    "forbidden_addresses": Protection.METADATA,
 }
+# what a level does for those attempts alone whose job asks for it
+ABILITIES: Final = frozenset({"no_network"})
 _LANDLOCK: Final = "landlock_"
 _LEVEL: Final = "isolation_"
 # builds are one user, which sees all that is its own
@@ -28,8 +31,10 @@ _KILLS: Final[Mapping[Kill, str]] = {Kill.FORKLESS: FORKLESS, Kill.AT_ONCE: AT_O
 class Holding:
     """Asked once for each attempt: what it says of a kind of attempt is kept."""
 
-    def __init__(self, isolation: Isolation, facts: LimitFacts) -> None:
+    def __init__(self, isolation: Isolation, facts: LimitFacts, besides: frozenset[str] = frozenset()) -> None:
+        """``besides``: words for what holds attempts of every kind back, whatever the level."""
         self._isolation = isolation
+        self._besides = besides
         self._limits = dict(_limits(facts))
         self._known: dict[tuple[bool, bool], int] = {}
 
@@ -37,7 +42,7 @@ class Holding:
         """What an attempt in this seat runs with (model/protections.py: Had.to_number)."""
         kind = (seat.uid is not None, seat.shared)
         if kind not in self._known:
-            by = dict(_protections(self._isolation.capabilities, own=kind[0] and not kind[1]))
+            by = dict(_protections(self._isolation.capabilities | self._besides, own=kind[0] and not kind[1]))
             if kind[0]:
                 # a bound by the user holds where the kernel has none for the group
                 by.setdefault(Protection.PIDS, BY_USER)
@@ -47,7 +52,8 @@ class Holding:
 
 def unknown(capabilities: frozenset[str]) -> frozenset[str]:
     """The words of a level that are kept with no attempt, for want of a protection of that name."""
-    return frozenset(word for word in capabilities if word not in WORDS and not word.startswith((_LANDLOCK, _LEVEL)))
+    named = frozenset({*WORDS, *ABILITIES})
+    return frozenset(word for word in capabilities - named if not word.startswith((_LANDLOCK, _LEVEL)))
 
 
 def _protections(capabilities: frozenset[str], *, own: bool) -> Iterator[tuple[Protection, str]]:

@@ -24,6 +24,7 @@ from tidemill.node.events import Events
 from tidemill.node.holding import Holding
 from tidemill.node.images import Images
 from tidemill.node.isolation import findings
+from tidemill.node.isolation.fencing import open_fence
 from tidemill.node.isolation.level import IsolationError
 from tidemill.node.isolation.opening import Found, look, open_isolation
 from tidemill.node.isolation.protocol import Isolation
@@ -125,6 +126,7 @@ class _Node:
         spawner = Spawner(launcher_path(), alive)
         # before the first thread: the others would keep the old /proc
         isolation = open_isolation(found, spawner)
+        self._fencing = open_fence(settings, isolation.users)
         self._journal = Journal(places.own / "journal", past)
         self._disk = Worker(loop, "disk")
         self._chores = Worker(loop, "chores")
@@ -151,7 +153,7 @@ class _Node:
             events=self._events,
             memory=watch,
             keeper=keeper,
-            holding=Holding(isolation, self._groups.facts),
+            holding=Holding(isolation, self._groups.facts, self._fencing.capabilities),
         )
         place = Workplace(
             roots=self._roots,
@@ -170,9 +172,9 @@ class _Node:
             Parts(
                 settings=settings,
                 incarnation=self._incarnation,
-                capabilities=isolation.capabilities | self._groups.facts.capabilities,
+                capabilities=isolation.capabilities | self._groups.facts.capabilities | self._fencing.capabilities,
                 level=isolation.level,
-                protections=findings.state(found) + limit_findings.state(self._groups.facts),
+                protections=findings.state(found, self._fencing) + limit_findings.state(self._groups.facts),
                 images=images,
                 journal=self._journal,
                 events=self._events,
@@ -242,6 +244,7 @@ class _Node:
         remove_work_roots(self._roots)
         self._keeper.close()
         self._groups.close(self._files)
+        self._fencing.close()
         self._places.card.unlink(missing_ok=True)
         remove_socket(self._settings.data_dir, self._socket_path)
         log.info("node %s has ended", self._incarnation)

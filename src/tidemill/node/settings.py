@@ -26,13 +26,25 @@ _KEPT_FOR_NETWORK: Final = frozenset(
 _KEPT_PREFIXES: Final = ("LC_", "UV_", "PIP_")
 
 
+# where clouds tell a machine, and so whoever runs on it, who it is and with which keys
+METADATA_ADDRESSES: Final = (
+    # AWS, Azure, Google, OpenStack, Oracle and most others; the second is the first in OpenStack's IPv6
+    *("169.254.169.254", "fe80::a9fe:a9fe"),
+    # AWS: IPv6, tasks of ECS, pods of EKS
+    *("fd00:ec2::254", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"),
+    # Google's IPv6, Azure's own agent, Alibaba, Tencent, Oracle's older regions
+    *("fd20:ce::254", "168.63.129.16", "100.100.100.200", "169.254.0.23", "192.0.0.192"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """Everything a node depends on but its data directory's contents.
 
     ``isolation`` is a level or ``auto``, ``minimum_isolation`` a level or empty. ``task_uid_first`` and
     ``task_uid_count`` say which users tasks of a node that is root run as, each one of its own at a time (count 0: all
-    as the node's). ``task_read_paths`` and ``task_write_paths`` are absolute paths that attempts may use beside theirs.
+    as the node's). ``task_read_paths`` and ``task_write_paths`` are absolute paths that attempts may use beside theirs,
+    ``task_forbidden_addresses`` addresses and networks that they shall not reach.
 
     ``memory_mb`` and ``slots`` are what leases may use in all. ``idle_exit_s`` is how long a node with nothing to run
     waits for a server before it ends. ``log_spool_bytes`` bounds the output that waits for a server. ``limits`` is
@@ -57,6 +69,7 @@ class NodeSettings:
     task_uid_count: int = 4096
     task_read_paths: tuple[str, ...] = ()
     task_write_paths: tuple[str, ...] = ()
+    task_forbidden_addresses: tuple[str, ...] = METADATA_ADDRESSES
 
     def to_json(self) -> str:
         """One line that ``from_json`` reads."""
@@ -66,8 +79,9 @@ class NodeSettings:
     def from_json(cls, text: str) -> "NodeSettings":
         """Raises ValueError or TypeError when ``text`` is not what ``to_json`` of this version writes."""
         document = json.loads(text)
-        paths = {name: tuple(document[name]) for name in ("task_read_paths", "task_write_paths")}
-        return cls(**{**document, **paths, "data_dir": Path(document["data_dir"])})
+        lists = ("task_read_paths", "task_write_paths", "task_forbidden_addresses")
+        tuples = {name: tuple(document[name]) for name in lists}
+        return cls(**{**document, **tuples, "data_dir": Path(document["data_dir"])})
 
     def digest(self) -> str:
         """Tells whether a node that runs was started with these settings."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidemill.model.protections import MEANS, Protection, Stated
+from tidemill.node.isolation.fence import NO_NFT
+from tidemill.node.isolation.fencing import NO_USERS, NOT_ASKED, Fencing, try_fence
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import Found, look
 from tidemill.node.isolation.protections import NO_LAUNCHER, SCOPES_SIGNALS
@@ -25,6 +27,12 @@ _REMEDIES: Final[Mapping[Protection, str]] = {
     Protection.OWN_UID: _ROOT_ONLY,
     Protection.HIDDEN_PROCESSES: _ROOT_ONLY,
 }
+_RULES: Final[Mapping[str, str]] = {
+    NO_NFT: "install the package nftables, and start the node anew",
+    NOT_ASKED: "name addresses in task_forbidden_addresses, or leave it out for those of cloud metadata",
+}
+_NAMESPACES: Final = "root with CAP_SYS_ADMIN, or a kernel that lets users make namespaces (user.max_user_namespaces)"
+NO_NETWORK: Final = "no_network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,8 @@ class Confined:
     level: Level | None
     problem: str
     protections: tuple[Stated, ...]
+    abilities: tuple[Stated, ...] = ()
+    """What works for tasks whose job asks for it, and what does not."""
 
 
 def confined(settings: NodeSettings) -> Confined:
@@ -42,12 +52,35 @@ def confined(settings: NodeSettings) -> Confined:
         found = look(settings, launcher_path())
     except IsolationError as error:
         return Confined(level=None, problem=str(error), protections=())
-    return Confined(level=found.level, problem="", protections=state(found))
+    protections = state(found, try_fence(found))
+    return Confined(level=found.level, problem="", protections=protections, abilities=tuple(_abilities(found)))
 
 
-def state(found: Found) -> tuple[Stated, ...]:
+def state(found: Found, fencing: Fencing) -> tuple[Stated, ...]:
     """What a look has found, a line each."""
-    return tuple(_stated(found))
+    return (*_stated(found), _fenced(found, fencing))
+
+
+def _fenced(found: Found, fencing: Fencing) -> Stated:
+    name, why = Protection.METADATA, fencing.problem
+    if not why:
+        return Stated(name=name, active=True, says=MEANS[name])
+    remedy = _RULES.get(why, "packet rules by nftables, which need CAP_NET_ADMIN")
+    if why == NO_USERS:
+        why, remedy = _missing(found, Protection.OWN_UID)
+    return Stated(name=name, active=False, says=f"not here: {why}", remedy=remedy)
+
+
+def _abilities(found: Found) -> Iterator[Stated]:
+    has = found.protections
+    if has.no_network:
+        yield Stated(
+            name=NO_NETWORK, active=True, says="tasks with runtime.network none reach a loopback of their own only"
+        )
+    else:
+        why = has.missing.get("no_network", "not tried")
+        says = f"not here: {why}; tasks with runtime.network none are not started"
+        yield Stated(name=NO_NETWORK, active=False, says=says, remedy=_NAMESPACES if has.launcher else BUILD_LAUNCHER)
 
 
 def _stated(found: Found) -> Iterator[Stated]:

@@ -84,7 +84,7 @@ class ProcessIsolation:
     def _confinement(self, seat: Seat, needs: Needs) -> Confinement:
         has = self._protections
         if not needs.network and not has.no_network:
-            raise Refused(no_network(has.missing["no_network"]))
+            raise Refused(no_network(has.missing.get("no_network", "not tried")))
         read = (*self._system.read, *needs.read, *self._ground.read)
         own = (*needs.write, *self._ground.write)
         return Confinement(

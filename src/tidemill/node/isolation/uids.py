@@ -32,10 +32,15 @@ def lent_ranges(subuids: Path = SUBUIDS) -> list[range]:
 class UidPool:
     """Numbers that are free of accounts, each given to one attempt at a time, and as late as possible again."""
 
-    def __init__(self, uids: Iterable[int], claim: socket.socket | None = None) -> None:
-        """``claim`` is what keeps other nodes of this machine from the same numbers, as long as it is open."""
+    def __init__(self, uids: Iterable[int], claim: socket.socket | None = None, block: int = 0) -> None:
+        """``claim`` is what keeps other nodes of this machine from the same numbers, as long as it is open.
+
+        ``block`` is the number that their block begins with, be it one of them or not.
+        """
+        self.all: Final = tuple(uids)
+        self.block: Final = block
         # in the order in which they were given back
-        self._free: dict[int, None] = dict.fromkeys(uids)
+        self._free: dict[int, None] = dict.fromkeys(self.all)
         self._claim = claim
 
     def __len__(self) -> int:
@@ -69,8 +74,17 @@ def open_pool(first: int, count: int) -> UidPool:
     for begin in range(first, min(first + BLOCKS * count, UID_MAX - count), count):
         free = [uid for uid in range(begin, begin + count) if uid not in accounts and not any(uid in r for r in lent)]
         if free and (claim := _claim(begin)) is not None:
-            return UidPool(free, claim)
+            return UidPool(free, claim, begin)
     raise OSError(errno.EADDRINUSE, f"there are no {count} numbers of users from {first} on that are free")
+
+
+def is_free(begin: int) -> bool:
+    """Whether no node has the block that begins with this number."""
+    claim = _claim(begin)
+    if claim is None:
+        return False
+    claim.close()
+    return True
 
 
 def _claim(begin: int) -> socket.socket | None:

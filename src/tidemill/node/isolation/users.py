@@ -35,6 +35,11 @@ class Users:
         return self._pool is not None
 
     @property
+    def pool(self) -> UidPool | None:
+        """All numbers that attempts may have; None where all run as the node's own user."""
+        return self._pool
+
+    @property
     def builder(self) -> int:
         """The number of the user that builds run as, whose their caches must be."""
         return os.geteuid() if self._builder is None else self._builder
