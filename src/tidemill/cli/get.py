@@ -14,6 +14,7 @@ from tidemill.cli.exits import usage
 from tidemill.cli.lookup import find_execution
 from tidemill.cli.output import Column, Output
 from tidemill.cli.run import cause, task_name
+from tidemill.cli.triggers import print_triggers
 from tidemill.sdk import Attempt, Client, Execution, Job, Page, PageQuery, Stats, Task, Workspace
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ _FORMS = (
     "execution [JOB] ID",
     "tasks [JOB] ID",
     "task [JOB] ID/INDEX",
+    "triggers JOB",
     "workspaces",
     "workspace NAME",
     "job NAME executions",
@@ -38,7 +40,7 @@ _FORMS = (
 class Target:
     """What is asked for. An execution's `job` may be empty: then it is found by its id."""
 
-    kind: Literal["jobs", "job", "executions", "execution", "tasks", "task", "workspaces", "workspace"]
+    kind: Literal["jobs", "job", "executions", "execution", "tasks", "task", "triggers", "workspaces", "workspace"]
     job: str = ""
     name: str = ""
     """The execution's id, or the workspace's name."""
@@ -62,11 +64,11 @@ class Which:
 def command(
     kind: str, /, *names: str, which: Which | None = None, form: Output = "table", server: Connection | None = None
 ) -> None:
-    """Show jobs, executions, tasks or workspaces.
+    """Show jobs, executions, tasks, triggers or workspaces.
 
     Forms: `jobs`, `job NAME`, `executions JOB`, `execution [JOB] ID`, `tasks [JOB] ID`, `task [JOB] ID/INDEX` (which
-    shows every attempt), `workspaces`, `workspace NAME`, and as in `bl`: `job NAME executions`, `job NAME execution
-    ID`. Instead of an ID its first eight characters will do.
+    shows every attempt), `triggers JOB`, `workspaces`, `workspace NAME`, and as in `bl`: `job NAME executions`, `job
+    NAME execution ID`. Instead of an ID its first eight characters will do.
 
     Parameters
     ----------
@@ -89,8 +91,8 @@ def parse_target(words: Sequence[str]) -> Target:
             return Target(kind=kind)
         case ("job" | "jobs", name):
             return Target(kind="job", job=name)
-        case ("executions", name):
-            return Target(kind="executions", job=name)
+        case ("executions" | "triggers" as kind, name):
+            return Target(kind=kind, job=name)
         case ("execution" | "tasks" as kind, execution):
             return Target(kind=kind, name=execution)
         case ("execution" | "tasks" as kind, name, execution):
@@ -133,6 +135,8 @@ def _show(client: Client, target: Target, which: Which, form: output.Format) -> 
         case "task":
             task = client.get_task(*_place(client, target), target.task)
             _print(task, form, _print_task)
+        case "triggers":
+            _print(client.list_triggers(target.job), form, print_triggers)
         case "workspaces":
             _print(client.list_workspaces(), form, _print_workspaces)
         case "workspace":

@@ -152,6 +152,12 @@ def ago(text: str | None, now: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d")
 
 
+def until(text: str | None, now: datetime) -> str:
+    """How long it is to a time of the wire; "-" without one."""
+    then = parse_time(text)
+    return "-" if then is None else f"in {duration(max(0.0, (then - now).total_seconds()))}"
+
+
 def duration(seconds: float) -> str:
     """A span as people say it, with two units at most: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     if seconds < 10:

@@ -24,6 +24,7 @@ from tidemill.sdk.wire import (
     Stats,
     Task,
     Token,
+    Trigger,
     Workspace,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "Stats",
     "Task",
     "Token",
+    "Trigger",
     "Workspace",
 ]

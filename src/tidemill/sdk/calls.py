@@ -220,6 +220,16 @@ def end_signing_key(key: str) -> Call:
     return Call(method="DELETE", path=f"/keys/signing/{quote(key, safe='')}")
 
 
+def list_triggers(job: str) -> Call:
+    return Call(method="GET", path=f"/jobs/{quote(job, safe='')}/triggers")
+
+
+def fire_trigger(job: str, trigger: str, *, idempotency_key: str) -> Call:
+    """Start an execution now. The key makes it repeatable, as for a new execution."""
+    path = f"/jobs/{quote(job, safe='')}/triggers/{quote(trigger, safe='')}/fire"
+    return Call(method="POST", path=path, headers={"Idempotency-Key": idempotency_key})
+
+
 def list_workspaces() -> Call:
     return Call(method="GET", path="/workspaces")
 

@@ -35,6 +35,7 @@ from tidemill.sdk.wire import (
     SigningKeys,
     Task,
     Token,
+    Trigger,
     Workspace,
 )
 
@@ -217,6 +218,14 @@ class Client:
     def end_signing_key(self, key: str) -> SigningKeys:
         """All tokens that it signed are refused from now on."""
         return cast("SigningKeys", answers.read_object(self._send(calls.end_signing_key(key))))
+
+    def list_triggers(self, job: str) -> list[Trigger]:
+        """All of them, each with when it runs next and what became of its last run."""
+        return cast("list[Trigger]", answers.read_list(self._send(calls.list_triggers(job))))
+
+    def fire_trigger(self, job: str, trigger: str) -> Created:
+        """Start an execution of a trigger now; a repetition after a broken connection starts nothing twice."""
+        return _created(self._send(calls.fire_trigger(job, trigger, idempotency_key=str(uuid.uuid4()))))
 
     def list_workspaces(self) -> list[Workspace]:
         return cast("list[Workspace]", answers.read_list(self._send(calls.list_workspaces())))

@@ -234,6 +234,27 @@ class EventPage(TypedDict):
     more: bool
 
 
+class LastRun(TypedDict, total=False):
+    """What became of a trigger's last due time. `outcome` is fired or skipped, `reason` says why it was skipped."""
+
+    dueAt: str
+    outcome: str
+    reason: str
+    executionId: str
+    status: str
+
+
+class Trigger(TypedDict, total=False):
+    """A trigger of a job. `nextRuns` and `lastRun` are ours; `configuration` is as the job's spec has it."""
+
+    id: Required[str]
+    type: str
+    enabled: bool
+    configuration: dict[str, Json]
+    nextRuns: list[str]
+    lastRun: LastRun
+
+
 class Workspace(TypedDict, total=False):
     name: str
     displayName: str
