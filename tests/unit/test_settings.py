@@ -178,3 +178,18 @@ def test_a_provider_that_is_none(name: str, value: object) -> None:
 @pytest.mark.parametrize("issuer", ["http://127.0.0.1:8080", "http://localhost:1/realms/x", "http://[::1]:8080"])
 def test_a_provider_of_this_machine_needs_no_certificate(issuer: str) -> None:
     assert Settings.load({**PROVIDER, "oidc_issuer": issuer}).oidc_issuer == issuer
+
+
+def test_what_tasks_are_kept_from_is_metadata_unless_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "169.254.169.254" in Settings.load({}).task_forbidden_addresses
+    monkeypatch.setenv("TIDEMILL_TASK_FORBIDDEN_ADDRESSES", '["10.0.0.0/8", "fd00::1"]')
+    assert Settings.load({}).task_forbidden_addresses == ("10.0.0.0/8", "fd00::1")
+    monkeypatch.setenv("TIDEMILL_TASK_FORBIDDEN_ADDRESSES", "[]")
+    assert Settings.load({}).task_forbidden_addresses == ()
+
+
+@pytest.mark.parametrize("text", ["metadata.internal", "10.0.0.1/8", "300.1.1.1", ""])
+def test_what_is_no_address_cannot_be_forbidden(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TIDEMILL_TASK_FORBIDDEN_ADDRESSES", f'["{text}"]')
+    with pytest.raises(SettingsError, match=f"'{text}' must be an address or a network, such as 10.0.0.0/8"):
+        Settings.load({})
