@@ -14,12 +14,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 import tidemill
 from tests.node.rig import Reader, Rig, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import Outcome, TaskLease
 from tidemill.node.channel.frames import Frame, encode
-from tidemill.node.launcher import LAUNCHER
+from tidemill.node.isolation.level import IsolationError, Level
+from tidemill.node.isolation.opening import look
+from tidemill.node.launcher import LAUNCHER, launcher_path
+from tidemill.node.settings import NodeSettings
 
 NOBODY: Final = 65534
 # the interpreter of the system can be reached by anybody, that of the tests perhaps not
@@ -52,16 +57,18 @@ class Prison:
         self._index = 0
         other = rig.image("sh", "-c", "true", files={"other": "another image"})
         self._run(rig.lease(other))
-        report = f"echo $TIDEMILL_WORK_DIR > {shared}/work; echo $$ > {shared}/pid; exec sleep 600"
+        # in a file of its own, and whole when it is there
+        report = f"echo $TIDEMILL_WORK_DIR > {shared}/new; mv {shared}/new {shared}/work; exec sleep 600"
         self.victim = rig.lease(rig.shell(report), self._next(), environment={"SECRET": "known"}, timeout_s=600)
         rig.launch(engine, self.victim)
-        pid = until(lambda: (shared / "pid").exists() and (shared / "pid").read_text().strip())
+        until((shared / "work").exists)
+        pid = until(lambda: pid_of("sleep", "600", below=rig.node_pid))
         cgroups = [str(path) for path in map(Path, ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")) if path.is_dir()]
         self.variables = {
             "PYTHON": str(SYSTEM_PYTHON),
             "DATA": str(rig.data),
             "OTHER_IMAGE": str(rig.data / "images" / other.digest),
-            "VICTIM_PID": pid,
+            "VICTIM_PID": str(pid),
             "VICTIM_WORK": (shared / "work").read_text().strip(),
             "NODE_PID": str(rig.node_pid),
             "SERVER_PID": str(os.getpid()),
@@ -102,6 +109,15 @@ class Prison:
         return self._index
 
 
+def pid_of(*words: str, below: int) -> int | None:
+    """The process with these ``words`` that descends from process ``below``, by its number in our own list."""
+    for each in psutil.Process(below).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if each.cmdline() == [*words]:
+                return int(each.pid)
+    return None
+
+
 # in front of the words of a node that is not started by its engine
 _PREFIXES: Final = {
     Node.ORDINARY: ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"),
@@ -110,8 +126,8 @@ _PREFIXES: Final = {
 
 
 @contextmanager
-def prison(kind: Node) -> Iterator[Prison]:
-    """One of its own, with a node of this kind."""
+def prison(kind: Node, level: Level) -> Iterator[Prison]:
+    """One of its own, with a node of this kind that works at ``level``."""
     # not among the folders of the tests, through which only their user may pass
     root = Path(tempfile.mkdtemp(prefix="tidemill-prison-", dir="/tmp"))
     rig = Rig(root)
@@ -122,7 +138,12 @@ def prison(kind: Node) -> Iterator[Prison]:
     setuid.chmod(0o4755)
     count = 0 if kind is Node.ROOT_ALONE else rig.settings.task_uid_count
     rig.settings = replace(
-        rig.settings, task_uid_count=count, task_read_paths=(), task_write_paths=(str(shared),), slots=4
+        rig.settings,
+        task_uid_count=count,
+        task_read_paths=(),
+        task_write_paths=(str(shared),),
+        slots=4,
+        isolation=level,
     )
     by_hand = _start_as(rig, kind) if kind in _PREFIXES else None
     try:
@@ -166,6 +187,16 @@ def why_not(kind: Node) -> str:
             return f"user {NOBODY} cannot import the node: {done.stderr.strip()[-200:]}"
         return "" if os.access(LAUNCHER, os.X_OK) else "the launcher is not built"
     return "setpriv does not run here"
+
+
+def why_not_at(level: Level) -> str:
+    """Why no task can be tried at this level here; "" when one can."""
+    settings = NodeSettings(data_dir=Path("/nowhere"), memory_mb=64, slots=1, isolation=level)
+    try:
+        look(settings, launcher_path())
+    except IsolationError as error:
+        return str(error)
+    return ""
 
 
 def _start_as(rig: Rig, kind: Node) -> subprocess.Popen[bytes]:

@@ -100,6 +100,8 @@ class Rig:
             slots=8,
             task_read_paths=(sys.prefix, sys.base_prefix),
             task_write_paths=(str(root),),
+            # where tests look at the processes of a task by the numbers that it knows itself
+            isolation="process",
         )
         self.term = 1
         self._engines: list[LocalEngine] = []

@@ -30,7 +30,7 @@ def launcher_that_says(folder: Path, **changes: str) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> NodeSettings:
-    return NodeSettings(data_dir=tmp_path / "data", memory_mb=1024, slots=4)
+    return NodeSettings(data_dir=tmp_path / "data", memory_mb=1024, slots=4, isolation="process")
 
 
 def test_what_the_kernel_lacks_is_left_out_unless_a_minimum_asks_for_it(tmp_path: Path, settings: NodeSettings) -> None:
@@ -114,7 +114,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(settings: NodeSettings) 
     assert not without_users["own_uid"].active
     assert without_users["own_uid"].remedy
     assert without_users["hidden_processes"].remedy
-    refused = confined(replace(settings, isolation="sandbox"))
+    refused = confined(replace(settings, isolation="process", minimum_isolation="sandbox"))
     assert refused.level is None
     assert "sandbox" in refused.problem
 

@@ -142,4 +142,4 @@ def test_every_compiler_of_this_machine_builds_it_without_a_warning(tmp_path: Pa
     assert first is not None
     assert build(SOURCES, tmp_path / "launcher") == ""
     done = subprocess.run([tmp_path / "launcher", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == "tidemill-launcher 2\n"
+    assert done.stdout == "tidemill-launcher 3\n"

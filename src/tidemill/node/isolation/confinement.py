@@ -23,6 +23,7 @@ class Confinement:
     ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
     that user. ``show`` are paths that ``uid`` shall reach whatever the modes of the directories above them.
     ``network`` False: a loopback of its own, and nothing else; ``listen`` is a port of it, at which the node listens.
+    ``within``: the command makes a place and starts a launcher in it, which gets what it needs as descriptors.
     """
 
     uid: int | None = None
@@ -33,6 +34,7 @@ class Confinement:
     files: Files | None = None
     powerless: bool = False
     calls: bool = False
+    within: bool = False
 
     def options(self) -> Iterator[str]:
         """For the launcher's command line; empty when nothing is asked for."""
@@ -53,6 +55,8 @@ class Confinement:
             yield "--powerless"
         if self.calls:
             yield "--calls"
+        if self.within:
+            yield "--within"
 
     def _of_network(self) -> Iterator[str]:
         if not self.network:

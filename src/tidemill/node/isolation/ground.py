@@ -1,12 +1,14 @@
 """Where the attempts of a node find what is theirs, and what the operator lets all of them read and write."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tidemill.node.isolation import reach
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ground:
     """``programs`` are folders of the interpreter and of what builds run; ``read``, ``write`` are the operator's."""
 
@@ -24,3 +26,20 @@ class Ground:
             if (closed := reach.closed_above(path)) is not None:
                 return path, closed
         return None
+
+    def way_to(self, paths: Iterable[Path]) -> tuple[Path, ...]:
+        """What users of their own reach only if it is shown to them, of ``paths`` and of what all attempts may use.
+
+        Empty where nothing stands in their way.
+        """
+        if not self._is_closed:
+            return ()
+        # the data directory as one: between two of its folders files are linked. All of them, reachable or not: a
+        # directory that is covered for one would hide the others
+        shared = (path for path in (*self.read, *self.write) if path.exists())
+        beside = (path for path in (*paths, *shared) if not path.is_relative_to(self.data_dir))
+        return tuple(path for path in (self.data_dir, *beside) if path.exists())
+
+    @cached_property
+    def _is_closed(self) -> bool:
+        return self.closed() is not None

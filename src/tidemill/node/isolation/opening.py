@@ -14,6 +14,7 @@ from tidemill.node.isolation.ground import Ground
 from tidemill.node.isolation.level import AUTO, IsolationError, Level, choose
 from tidemill.node.isolation.protections import Protections
 from tidemill.node.isolation.protocol import Isolation, Machine, Offer, Site
+from tidemill.node.isolation.sandbox import probe as sandbox
 from tidemill.node.isolation.users import Users
 from tidemill.node.settings import NodeSettings
 from tidemill.node.spawn import Spawner
@@ -24,6 +25,7 @@ _NOT_YET: Final = "this version has no such level"
 
 # a level that is not here is one that this version has not
 _PROBES: Final[Mapping[Level, Callable[[Machine], Offer]]] = {
+    Level.SANDBOX: sandbox.probe,
     Level.PROCESS: process.probe,
 }
 

@@ -53,8 +53,6 @@ class ProcessIsolation:
         self._protections = machine.protections
         self._system = system.system_files()
         self._ground = machine.ground
-        self._shared = tuple(path for path in (*machine.ground.read, *machine.ground.write) if path.exists())
-        self._closed = machine.ground.closed() is not None
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -92,15 +90,8 @@ class ProcessIsolation:
             processes=PROCESSES_MAX if seat.uid is not None else None,
             network=needs.network,
             listen=needs.listen,
-            show=self._show(needs) if seat.uid is not None and self._closed else (),
+            show=self._ground.way_to((*needs.read, *needs.write)) if seat.uid is not None else (),
             files=Files(read=read, write=(*self._system.write, *own)) if has.landlock else None,
             powerless=has.capabilities,
             calls=has.seccomp,
         )
-
-    def _show(self, needs: Needs) -> tuple[Path, ...]:
-        # the data directory as one: between two of its folders files are linked. All of them, reachable or not: a
-        # directory that is covered for one would hide the others
-        data_dir = self._ground.data_dir
-        beside = (path for path in (*needs.read, *needs.write, *self._shared) if not path.is_relative_to(data_dir))
-        return (data_dir, *(path for path in beside if path.exists()))

@@ -8,7 +8,7 @@ from typing import Final
 
 from tidemill.node.isolation.confinement import Files
 
-_PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _CONFIGURATION: Final = (
     *("alternatives", "ca-certificates", "crypto-policies", "pki", "ssl", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
     *(
@@ -35,11 +35,15 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # granted to tasks, not 
 
 def system_files() -> Files:
     """What there is of it on this machine now."""
-    etc = Path("/etc")
-    configuration = [*(etc / name for name in _CONFIGURATION), *sorted(etc.glob(_CONFIGURATION_OF_PYTHONS))]
-    read = [*map(Path, _PROGRAMS), *configuration, *map(Path, _KERNEL)]
+    read = [*map(Path, PROGRAMS), *configuration(), *map(Path, _KERNEL)]
     write = [*_DEVICES, _SHARED_MEMORY]
     return Files(read=tuple(_without_covered(read)), write=tuple(p for p in write if p.exists()))
+
+
+def configuration() -> list[Path]:
+    """What programs read of /etc, be it there or not."""
+    etc = Path("/etc")
+    return [*(etc / name for name in _CONFIGURATION), *sorted(etc.glob(_CONFIGURATION_OF_PYTHONS))]
 
 
 def _without_covered(paths: Iterable[Path]) -> Iterator[Path]:

@@ -29,6 +29,8 @@ struct wish {
     const char *uid;
     const char *listen;
     bool no_network;
+    const char *environment;
+    bool within;
     bool powerless;
     bool files;
     bool calls;

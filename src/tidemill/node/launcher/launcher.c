@@ -19,8 +19,11 @@
  *   --powerless        it has no capabilities and gets none, root or not
  *   --calls            the system calls in calls.c fail (seccomp)
  *   --directory=PATH   where it begins
+ *   --within           COMMAND, an absolute path, makes a place and starts a second launcher in it as
+ *                      "tidemill-launcher 3 --environment=4 ..." with what it was given as 3 and 4; the facts are that one's
+ *   --environment=FD   the command's environment is read from there (within.c)
  * Always: a session of its own, no core dumps, no_new_privs, default signals, no descriptors but the first three.
- * The environment is the command's own. Whatever is asked for and cannot be done: the command does not start.
+ * The environment is the command's own; with --within that of the command proper, and COMMAND has none. Whatever is asked for and cannot be done: the command does not start.
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
  *   listening                          with it comes the socket that listens (SCM_RIGHTS); only with --listen, and first
@@ -33,10 +36,15 @@
  * As a subreaper it inherits every orphan below it, so a daemon that has left its session is still found. All signals are
  * blocked here: only SIGKILL ends the launcher early, and then the command gets SIGKILL from the kernel.
  *
+ * As process 1 of a list of its own, as within a sandbox, it owns all of that list, and the kernel sees to it that nothing there
+ * outlives it. What is within never hears from outside but through the socket: SIGTERM goes to what is in the list, not to what
+ * made it.
+ *
  * --probe prints what works on this machine, a line each (probe.c).
  */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "within.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -75,6 +83,10 @@ static int child_signals;
 static pid_t command_pid;
 static bool command_ended;
 static int command_status;
+/* whether the command is a place with a launcher in it; `within.control` is -1 when it is not, or nobody is left there */
+static bool runs_within;
+static bool ordered;
+static struct within within = {.control = -1, .theirs = -1, .environment = -1};
 
 static struct process *table;
 static size_t table_size;
@@ -210,6 +222,10 @@ static void list_tree(void)
 
 static void signal_tree(int number)
 {
+    if (getpid() == 1) {
+        kill(-1, number);
+        return;
+    }
     list_tree();
     for (size_t i = 0; i < table_size; i++) {
         if (table[i].ours)
@@ -263,7 +279,9 @@ static void kill_tree(void)
 {
     if (!reap())
         return;
-    stop_tree();
+    /* with the first process of a list of its own the kernel ends all of it, however fast it grows */
+    if (getpid() != 1 && !runs_within)
+        stop_tree();
     do {
         struct pollfd wait = {.fd = child_signals, .events = POLLIN};
         signal_tree(SIGKILL);
@@ -298,6 +316,7 @@ static bool take_option(struct wish *wish, const char *word)
         {"--directory=", &wish->directory}, {"--data=", &wish->data},   {"--nofile=", &wish->nofile},
         {"--fsize=", &wish->fsize},         {"--nproc=", &wish->nproc}, {"--uid=", &wish->uid},
         {"--listen=", &wish->listen},
+        {"--environment=", &wish->environment},
     };
     const struct {
         const char *name;
@@ -312,6 +331,7 @@ static bool take_option(struct wish *wish, const char *word)
         {"--powerless", &wish->powerless},
         {"--files", &wish->files},
         {"--calls", &wish->calls},
+        {"--within", &wish->within},
         {"--network=none", &wish->no_network},
     };
     const char *value;
@@ -407,6 +427,12 @@ static const char *enter(const struct wish *wish)
     if (wish->calls && !restrict_calls())
         return "calls";
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (wish->within) {
+        char *nothing[] = {NULL};
+        if (hand_over(&within))
+            execve(wish->command[0], wish->command, nothing);
+        return "sandbox";
+    }
     execvp(wish->command[0], wish->command);
     return "exec";
 }
@@ -436,26 +462,56 @@ static void null_to(int fd, int flags)
     }
 }
 
+static void obey(char order)
+{
+    ordered = true;
+    if (order == 'K')
+        kill_tree();
+    if (order == 'T' && runs_within)
+        pass_on(&within, order);
+    if (order == 'T' && !runs_within) {
+        signal_tree(SIGTERM);
+        /* a stopped process takes the signal only when it goes on */
+        signal_tree(SIGCONT);
+    }
+}
+
+/* What is to be said of a command that is a place, when nothing of it is left. */
+static void say_end_within(void)
+{
+    const struct failure unmade = {.step = "sandbox", .error = EIO};
+    if (hear(&within))
+        say_started();
+    if (within.fact[0] != '\0') {
+        say(within.fact);
+    } else if (!within.started && !ordered) {
+        /* what it is about stands in what the command has printed */
+        say_failed(&unmade);
+    } else {
+        /* who knew how it ended was killed, as by us */
+        command_status = SIGKILL;
+        say_ended();
+    }
+}
+
 /* Until the command has ended or nobody listens; false for the latter. */
 static bool watch(void)
 {
-    struct pollfd waits[2] = {{.fd = control, .events = POLLIN}, {.fd = child_signals, .events = POLLIN}};
+    struct pollfd waits[3] = {{.fd = control, .events = POLLIN}, {.fd = child_signals, .events = POLLIN}, {.events = POLLIN}};
     while (!command_ended) {
-        if (poll(waits, 2, -1) < 0 && errno != EINTR)
+        waits[2].fd = within.control;
+        if (poll(waits, 3, -1) < 0 && errno != EINTR)
             return false;
         if (waits[0].revents != 0) {
             char order = 0;
             ssize_t length = recv(control, &order, 1, MSG_DONTWAIT);
             if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR))
                 return false;
-            if (length == 1 && order == 'K')
-                kill_tree();
-            if (length == 1 && order == 'T') {
-                signal_tree(SIGTERM);
-                /* a stopped process takes the signal only when it goes on */
-                signal_tree(SIGCONT);
-            }
+            if (length == 1)
+                obey(order);
         }
+        if (waits[2].revents != 0 && hear(&within))
+            say_started();
         if (waits[1].revents != 0) {
             drain_child_signals();
             reap();
@@ -484,6 +540,8 @@ static const char *prepare(const struct wish *wish)
             return "listener";
         close(listener);
     }
+    if ((wish->within && !open_within(&within)) || (wish->environment != NULL && !take_environment(wish->environment)))
+        return "environment";
     /* our environment is the command's, with its secrets: no other task of this user shall read it here. It comes last,
        for it also closes our files in /proc to ourselves */
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
@@ -503,7 +561,7 @@ int main(int argc, char **argv)
     struct failure failure = {0};
     struct wish wish = {0};
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("tidemill-launcher 2");
+        puts("tidemill-launcher 3");
         return 0;
     }
     if (argc >= 2 && argc <= 3 && strcmp(argv[1], "--probe") == 0)
@@ -519,11 +577,14 @@ int main(int argc, char **argv)
     sigemptyset(&all);
     sigaddset(&all, SIGCHLD);
     child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    runs_within = wish.within;
     null_to(STDIN_FILENO, O_RDONLY);
     failure.step = child_signals < 0 ? "launcher" : prepare(&wish);
     failure.error = errno;
     if (failure.step == NULL)
         command_pid = start(&wish, &failure);
+    if (wish.within)
+        close_theirs(&within);
     /* the pipes' only writers are the command and what it starts */
     null_to(STDOUT_FILENO, O_WRONLY);
     null_to(STDERR_FILENO, O_WRONLY);
@@ -531,10 +592,13 @@ int main(int argc, char **argv)
         say_failed(&failure);
         return 1;
     }
-    say_started();
+    if (!wish.within)
+        say_started();
     bool heard = watch();
     kill_tree();
-    if (heard)
+    if (heard && wish.within)
+        say_end_within();
+    else if (heard)
         say_ended();
     return 0;
 }
