@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 import tidemill
 from tests.node.rig import Reader, Rig, until
 from tidemill.engine.local import LocalEngine
-from tidemill.model.lease import Outcome, TaskLease
+from tidemill.model.lease import BlobRef, Outcome, TaskLease
 from tidemill.node.channel.frames import Frame, encode
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import look
@@ -51,9 +51,10 @@ class Prison:
 
     def __init__(self, rig: Rig, engine: LocalEngine, shared: Path) -> None:
         """``shared`` is a folder that every task may write to."""
-        self._rig = rig
-        self._engine = engine
-        self._reader = Reader(engine)
+        self.rig = rig
+        self.engine = engine
+        self.shared = shared
+        self.reader = Reader(engine)
         self._index = 0
         other = rig.image("sh", "-c", "true", files={"other": "another image"})
         self._run(rig.lease(other))
@@ -83,7 +84,7 @@ class Prison:
     def try_inside(self, script: str, *, network: bool = True) -> Outcome:
         """Run ``script`` as a task of its own; how it ended."""
         environment = {**self.variables, "TRIAL": script}
-        return self._run(self._rig.lease(self._trials, self._next(), environment=environment, network=network))
+        return self._run(self.rig.lease(self._trials, self._next(), environment=environment, network=network))
 
     def try_outside(self, script: str, folder: Path, *, nobody: bool) -> int:
         """Run ``script`` as an ordinary process of ours, or of user nobody, held back by nothing; its exit code."""
@@ -100,9 +101,23 @@ class Prison:
         )
         return done.returncode
 
+    def launch(self, image: BlobRef, **changes: Any) -> TaskLease:
+        """Start a task of ``image``; ``changes`` to its lease."""
+        lease = self.rig.lease(image, self._next(), **changes)
+        self.rig.launch(self.engine, lease)
+        return lease
+
+    def run(self, script: str, **changes: Any) -> Outcome:
+        """How a task that runs ``script`` ended."""
+        return self.reader.outcome(self.launch(self.rig.shell(script), **changes).attempt)
+
+    def alive(self) -> set[int]:
+        """All processes of attempts, by their numbers in our own list."""
+        return {each.pid for each in psutil.Process(self.rig.node_pid).children(recursive=True)}
+
     def _run(self, lease: TaskLease) -> Outcome:
-        self._rig.launch(self._engine, lease)
-        return self._reader.outcome(lease.attempt)
+        self.rig.launch(self.engine, lease)
+        return self.reader.outcome(lease.attempt)
 
     def _next(self) -> int:
         self._index += 1
