@@ -94,9 +94,13 @@ def _shown(view: View) -> Iterator[str]:
                     made.add(above)
                     yield from ("--perms", _PASSABLE, "--dir", str(above))
         shown[path] = writable
-        # a device is one only where it is bound as such
-        word = ("--dev-bind" if path.is_relative_to(DEVICES) else "--bind") if writable else "--ro-bind-try"
-        yield from (word, str(path), str(path))
+        yield from (_mount(path) if writable else "--ro-bind-try", str(path), str(path))
+
+
+def _mount(path: Path) -> str:
+    """A device is one only where it is bound as such."""
+    is_device = path.is_relative_to(DEVICES) and not path.is_relative_to(SHARED_MEMORY)
+    return "--dev-bind" if is_device else "--bind"
 
 
 def _is_everybodys(path: Path) -> bool:
