@@ -12,6 +12,7 @@ from tests.node.prison import Node, Prison, prison, start_behind, why_not
 from tests.node.rig import NODE, Rig, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import Outcome, OutcomeKind
+from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.protections import probe
 from tidemill.node.launcher import launcher_path
 
@@ -42,7 +43,7 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Prison]:
         pytest.skip("only root can start nodes of several users")
     if why := why_not(request.param):
         pytest.skip(why)
-    with prison(request.param) as found:
+    with prison(request.param, Level.PROCESS) as found:
         yield found
 
 
