@@ -23,8 +23,8 @@ SHOWN = {
     "level": "process",
     "active": ["seccomp", "pids"],
     "missing": [
-        *("no_new_privileges", "capabilities", "landlock", "signals", "own_uid", "hidden_processes", "metadata"),
-        *("memory", "cpu", "kill"),
+        *("no_new_privileges", "capabilities", "landlock", "signals", "own_uid", "hidden_processes"),
+        *("own_root", "own_temporary", "metadata", "memory", "cpu", "kill"),
     ],
     "by": {"memory": "watched", "pids": "cgroup v1"},
 }

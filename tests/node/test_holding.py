@@ -5,15 +5,23 @@ from typing import Final
 
 import pytest
 
+from tests.node.prison import why_not_at
 from tests.node.rig import NODE, Reader, Rig, until
 from tests.node.test_survival import reconnected
 from tidemill.model.lease import EventKind, OutcomeKind
 from tidemill.model.protections import BY_USER, CGROUP_1, CGROUP_2, WATCHED, Had, Protection, read_had
 from tidemill.node.holding import unknown
+from tidemill.node.isolation.level import Level
 from tidemill.node.limits.groups import Control
 from tidemill.node.limits.look import of_node
 
+SANDBOX: Final[dict[str, object]] = {"isolation": "sandbox"}
 STATUS: Final = "cat /proc/self/status > {root}/status; cat /proc/self/cgroup > {root}/cgroup"
+
+
+def need(level: Level) -> None:
+    if why := why_not_at(level):
+        pytest.skip(why)
 
 
 def had(number: int | None) -> Had:
@@ -22,11 +30,15 @@ def had(number: int | None) -> Had:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"limits": "none"}, {"task_uid_count": 0}], ids=["as it is", "no limits", "no users"]
+    "changes",
+    [{}, {"limits": "none"}, {"task_uid_count": 0}, SANDBOX, SANDBOX | {"task_uid_count": 0}],
+    ids=["as it is", "no limits", "no users", "sandbox", "sandbox, no users"],
 )
 def test_what_is_said_of_an_attempt_is_what_the_kernel_says_of_its_process(
     rig: Rig, changes: dict[str, object]
 ) -> None:
+    level = Level(str(changes.get("isolation", Level.PROCESS)))
+    need(level)
     engine = rig.engine(**changes)
     lease = rig.lease(rig.shell(STATUS.format(root=rig.root)))
     rig.launch(engine, lease)
@@ -36,7 +48,8 @@ def test_what_is_said_of_an_attempt_is_what_the_kernel_says_of_its_process(
     assert had(started.protections) == ran
     says = dict(line.split(":\t", 1) for line in (rig.root / "status").read_text().splitlines())
     active = {*ran.active}
-    assert ran.level == "process"
+    assert ran.level == level
+    assert (Protection.OWN_ROOT in active) == (level is Level.SANDBOX)
     assert (Protection.NO_NEW_PRIVILEGES in active) == (says["NoNewPrivs"] == "1")
     assert (Protection.SECCOMP in active) == (says["Seccomp"] == "2")
     assert (Protection.CAPABILITIES in active) == (int(says["CapBnd"], 16) == 0 or os.geteuid() != 0)
@@ -47,18 +60,22 @@ def test_what_is_said_of_an_attempt_is_what_the_kernel_says_of_its_process(
         assert (Protection(control) in active) == (control in facts.active)
         if control in facts.active:
             assert ran.by[Protection(control)] in {CGROUP_1, CGROUP_2}
-    in_a_group = "/tidemill-" in (rig.root / "cgroup").read_text()
-    assert in_a_group == bool({Protection.MEMORY, Protection.PIDS, Protection.CPU} & active)
+    # in a sandbox a task is told that its group is the first of all
+    if level is Level.PROCESS:
+        in_a_group = "/tidemill-" in (rig.root / "cgroup").read_text()
+        assert in_a_group == bool({Protection.MEMORY, Protection.PIDS, Protection.CPU} & active)
     assert (ran.by[Protection.MEMORY] == WATCHED) == (Control.MEMORY not in facts.active)
     assert (ran.by.get(Protection.PIDS) == BY_USER) == (
         Control.PIDS not in facts.active and Protection.OWN_UID in active
     )
 
 
-def test_a_node_states_each_protection_once_and_in_the_words_of_attempts(rig: Rig) -> None:
-    engine = rig.engine()
+@pytest.mark.parametrize("level", [Level.PROCESS, Level.SANDBOX])
+def test_a_node_states_each_protection_once_and_in_the_words_of_attempts(rig: Rig, level: Level) -> None:
+    need(level)
+    engine = rig.engine(isolation=level)
     (node,) = engine.nodes()
-    assert node.level == "process"
+    assert node.level == level
     assert [stated.name for stated in node.protections] == [*Protection]
     for stated in node.protections:
         assert stated.says
@@ -67,8 +84,10 @@ def test_a_node_states_each_protection_once_and_in_the_words_of_attempts(rig: Ri
     assert {stated.name for stated in node.protections if stated.active} == {*ran.active}
 
 
-def test_all_that_a_level_can_is_kept_with_attempts(rig: Rig) -> None:
-    (node,) = rig.engine().nodes()
+@pytest.mark.parametrize("level", [Level.PROCESS, Level.SANDBOX])
+def test_all_that_a_level_can_is_kept_with_attempts(rig: Rig, level: Level) -> None:
+    need(level)
+    (node,) = rig.engine(isolation=level).nodes()
     facts = of_node(rig.data / "node")
     assert facts is not None
     assert unknown(node.capabilities - facts.capabilities) == frozenset()
@@ -77,10 +96,13 @@ def test_all_that_a_level_can_is_kept_with_attempts(rig: Rig) -> None:
 def test_a_build_is_no_user_of_its_own(rig: Rig) -> None:
     if os.geteuid() != 0:
         pytest.skip("only a node of root has users for builds and tasks")
-    engine = rig.engine()
+    # builds are not in sandboxes, where what they link from a cache would be copied
+    engine = rig.engine(isolation=Level.PROCESS if why_not_at(Level.SANDBOX) else Level.SANDBOX)
     lease = rig.build_lease({"blaxel.toml": 'name = "x"\n', "main.sh": "true"})
     engine.launch(NODE, [lease], rig.term)
     built = had(Reader(engine).outcome(lease.attempt).protections)
+    assert built.level == "process"
+    assert Protection.OWN_ROOT not in built.by
     assert Protection.OWN_UID not in built.by
     assert Protection.SECCOMP in built.by
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.launching import Launch
-from tests.node.prison import Node, Prison, prison, start_behind, why_not
+from tests.node.prison import Node, Prison, prison, start_behind, why_not, why_not_at
 from tests.node.rig import NODE, Rig, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import Outcome, OutcomeKind
@@ -37,13 +37,17 @@ REACH_OUTSIDE = {
 }
 
 
-@pytest.fixture(scope="module", params=list(Node), ids=lambda kind: kind.name.lower())
+PLACES = [*((kind, Level.PROCESS) for kind in Node), (Node.ROOT, Level.SANDBOX), (Node.ORDINARY, Level.SANDBOX)]
+
+
+@pytest.fixture(scope="module", params=PLACES, ids=lambda place: f"{place[0].name.lower()}-{place[1]}")
 def cell(request: pytest.FixtureRequest) -> Iterator[Prison]:
     if os.geteuid() != 0:
         pytest.skip("only root can start nodes of several users")
-    if why := why_not(request.param):
+    kind, level = request.param
+    if why := why_not(kind) or why_not_at(level):
         pytest.skip(why)
-    with prison(request.param, Level.PROCESS) as found:
+    with prison(kind, level) as found:
         yield found
 
 

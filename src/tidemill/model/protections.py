@@ -21,6 +21,8 @@ class Protection(StrEnum):
     SECCOMP = "seccomp"
     OWN_UID = "own_uid"
     HIDDEN_PROCESSES = "hidden_processes"
+    OWN_ROOT = "own_root"
+    OWN_TEMPORARY = "own_temporary"
     METADATA = "metadata"
     MEMORY = "memory"
     PIDS = "pids"
@@ -36,6 +38,8 @@ MEANS: Final[Mapping[Protection, str]] = {
     Protection.SECCOMP: "system calls that only an attacker needs fail",
     Protection.OWN_UID: "each task runs as a user of its own",
     Protection.HIDDEN_PROCESSES: "tasks see their own processes only",
+    Protection.OWN_ROOT: "tasks have a root of their own, in which there is what they may open and nothing else",
+    Protection.OWN_TEMPORARY: "tasks have a /tmp and a /dev/shm of their own, which are limited and end with them",
     Protection.METADATA: "tasks do not reach cloud metadata, or what else task_forbidden_addresses names",
     Protection.MEMORY: "the memory of a task is limited, and its kills are counted",
     Protection.PIDS: "processes and threads of a task are limited",
@@ -81,6 +85,8 @@ _BITS: Final[Mapping[tuple[Protection, str], int]] = {
     (Protection.KILL, FORKLESS): 1 << 18,
     (Protection.KILL, AT_ONCE): 1 << 19,
     (Protection.METADATA, ACTIVE): 1 << 20,
+    (Protection.OWN_ROOT, ACTIVE): 1 << 21,
+    (Protection.OWN_TEMPORARY, ACTIVE): 1 << 22,
 }
 
 

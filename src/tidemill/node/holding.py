@@ -18,13 +18,17 @@ WORDS: Final[Mapping[str, Protection]] = {
     "own_uid": Protection.OWN_UID,
     "hidden_processes": Protection.HIDDEN_PROCESSES,
     "forbidden_addresses": Protection.METADATA,
+    "own_processes": Protection.SIGNALS,
+    "own_proc": Protection.HIDDEN_PROCESSES,
+    "own_root": Protection.OWN_ROOT,
+    "own_temporary": Protection.OWN_TEMPORARY,
 }
 # what a level does for those attempts alone whose job asks for it
 ABILITIES: Final = frozenset({"no_network"})
 _LANDLOCK: Final = "landlock_"
 _LEVEL: Final = "isolation_"
 # builds are one user, which sees all that is its own
-_OF_USERS: Final = (Protection.OWN_UID, Protection.HIDDEN_PROCESSES)
+_OF_USERS: Final = frozenset({"own_uid", "hidden_processes"})
 _KILLS: Final[Mapping[Kill, str]] = {Kill.FORKLESS: FORKLESS, Kill.AT_ONCE: AT_ONCE}
 
 
@@ -36,17 +40,18 @@ class Holding:
         self._isolation = isolation
         self._besides = besides
         self._limits = dict(_limits(facts))
-        self._known: dict[tuple[bool, bool], int] = {}
+        self._known: dict[tuple[bool, bool, bool], int] = {}
 
     def of(self, seat: Seat) -> int:
         """What an attempt in this seat runs with (model/protections.py: Had.to_number)."""
-        kind = (seat.uid is not None, seat.shared)
+        kind = (seat.uid is not None, seat.shared, seat.build)
+        isolation = self._isolation.builds if seat.build else self._isolation
         if kind not in self._known:
-            by = dict(_protections(self._isolation.capabilities | self._besides, own=kind[0] and not kind[1]))
+            by = dict(_protections(isolation.capabilities | self._besides, own=kind[0] and not kind[1]))
             if kind[0]:
                 # a bound by the user holds where the kernel has none for the group
                 by.setdefault(Protection.PIDS, BY_USER)
-            self._known[kind] = Had(level=self._isolation.level, by=by | self._limits).to_number()
+            self._known[kind] = Had(level=isolation.level, by=by | self._limits).to_number()
         return self._known[kind]
 
 
@@ -64,7 +69,7 @@ def _protections(capabilities: frozenset[str], *, own: bool) -> Iterator[tuple[P
     if version >= SCOPES_SIGNALS or own:
         yield Protection.SIGNALS, ACTIVE
     for word, protection in WORDS.items():
-        if word in capabilities and (own or protection not in _OF_USERS):
+        if word in capabilities and (own or word not in _OF_USERS):
             yield protection, ACTIVE
 
 

@@ -43,7 +43,7 @@ def test_what_was_kept_long_ago_is_read_as_it_was() -> None:
     assert kept.to_number() == 337_913
     assert read_had(kept.to_number()) == kept
     # what there was not then
-    assert kept.missing == (Protection.METADATA,)
+    assert kept.missing == (Protection.OWN_ROOT, Protection.OWN_TEMPORARY, Protection.METADATA)
 
 
 @pytest.mark.parametrize("level", [*Level, ""])

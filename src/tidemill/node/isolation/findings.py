@@ -18,6 +18,9 @@ BUILD_LAUNCHER: Final = "python -m tidemill.node.launcher.build (needs cc, or zi
 _ROOT_ONLY: Final = (
     "run the server as root, or in a container as its root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN"
 )
+_SANDBOX: Final = (
+    "bubblewrap 0.8 or newer (on Debian: apt install bubblewrap), where users may make namespaces (docs/isolation.md)"
+)
 _REMEDIES: Final[Mapping[Protection, str]] = {
     Protection.NO_NEW_PRIVILEGES: BUILD_LAUNCHER,
     Protection.CAPABILITIES: "a container that keeps CAP_SETPCAP, or no root",
@@ -26,6 +29,8 @@ _REMEDIES: Final[Mapping[Protection, str]] = {
     Protection.SECCOMP: "a kernel with CONFIG_SECCOMP_FILTER on x86-64 or ARM64",
     Protection.OWN_UID: _ROOT_ONLY,
     Protection.HIDDEN_PROCESSES: _ROOT_ONLY,
+    Protection.OWN_ROOT: _SANDBOX,
+    Protection.OWN_TEMPORARY: _SANDBOX,
 }
 _RULES: Final[Mapping[str, str]] = {
     NO_NFT: "install the package nftables, and start the node anew",
@@ -85,14 +90,17 @@ def _abilities(found: Found) -> Iterator[Stated]:
 
 def _stated(found: Found) -> Iterator[Stated]:
     has, users = found.protections, found.has_users
+    adds = found.offers[found.level].adds
     active = {
         Protection.NO_NEW_PRIVILEGES: has.launcher,
         Protection.CAPABILITIES: has.capabilities,
         Protection.LANDLOCK: has.landlock > 0,
-        Protection.SIGNALS: has.landlock >= SCOPES_SIGNALS or users,
+        Protection.SIGNALS: has.landlock >= SCOPES_SIGNALS or users or "own_processes" in adds,
         Protection.SECCOMP: has.seccomp,
         Protection.OWN_UID: users,
-        Protection.HIDDEN_PROCESSES: has.view and users,
+        Protection.HIDDEN_PROCESSES: "own_proc" in adds or (has.view and users),
+        Protection.OWN_ROOT: "own_root" in adds,
+        Protection.OWN_TEMPORARY: "own_temporary" in adds,
     }
     for name, works in active.items():
         if works:
@@ -111,6 +119,10 @@ def _missing(found: Found, name: Protection) -> tuple[str, str]:
     if name is Protection.SIGNALS:
         version = f"has version {has.landlock} of Landlock" if has.landlock else "has no Landlock"
         return f"this kernel {version}, signals need {SCOPES_SIGNALS}", _REMEDIES[name]
+    if name in _OF_SANDBOXES:
+        if problem := found.problems[Level.SANDBOX]:
+            return problem, _REMEDIES[name]
+        return f"isolation is {found.machine.settings.isolation}", "set isolation to auto, or to sandbox"
     why = has.missing.get(_PROBED.get(name, name))
     if why is None and found.machine.settings.task_uid_count == 0:
         # it would work, and was not asked for
@@ -118,5 +130,6 @@ def _missing(found: Found, name: Protection) -> tuple[str, str]:
     return why or "tasks have no users of their own", _REMEDIES[name]
 
 
+_OF_SANDBOXES: Final = frozenset({Protection.OWN_ROOT, Protection.OWN_TEMPORARY})
 # by the name of what was tried for it
 _PROBED: Final[Mapping[Protection, str]] = {Protection.HIDDEN_PROCESSES: "view"}

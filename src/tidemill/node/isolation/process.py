@@ -8,7 +8,7 @@ from tidemill.node.isolation import system
 from tidemill.node.isolation.confinement import Confinement, Files
 from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.protections import Protections
-from tidemill.node.isolation.protocol import Machine, Needs, Refused, Site
+from tidemill.node.isolation.protocol import Isolation, Machine, Needs, Refused, Site
 from tidemill.node.isolation.users import Seat
 from tidemill.node.spawn import Command, Process
 
@@ -25,6 +25,10 @@ class ProcessOffer:
     @property
     def problem(self) -> str:
         return self.protections.problem
+
+    @property
+    def adds(self) -> frozenset[str]:
+        return frozenset()
 
     def open(self, site: Site) -> "ProcessIsolation":
         return ProcessIsolation(site)
@@ -67,6 +71,10 @@ class ProcessIsolation:
             "no_network": has.no_network,
         }
         return frozenset({f"isolation_{self.level}", *(name for name, active in names.items() if active)})
+
+    @property
+    def builds(self) -> Isolation:
+        return self
 
     @property
     def shares_memory(self) -> bool:

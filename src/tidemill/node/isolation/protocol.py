@@ -73,6 +73,11 @@ class Isolation(Protocol):
         ...
 
     @property
+    def builds(self) -> "Isolation":
+        """What builds are started by: this one, or a weaker one that ``start`` hands them to."""
+        ...
+
+    @property
     def shares_memory(self) -> bool:
         """Whether an attempt may open all that lies in /dev/shm, so that private directories must lie elsewhere."""
         ...
@@ -92,6 +97,11 @@ class Offer(Protocol):
     @property
     def problem(self) -> str:
         """What keeps the level from working here, and what helps; "" when it works."""
+        ...
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The protections that it has beside those of level ``process``, as in ``Isolation.capabilities``."""
         ...
 
     def open(self, site: Site) -> Isolation:

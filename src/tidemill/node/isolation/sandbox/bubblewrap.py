@@ -42,7 +42,6 @@ class View:
     app: Path
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
-    network: bool = True
     own_proc: bool = True
     temporary_bytes: int
 
@@ -63,7 +62,6 @@ def sandboxed(bubblewrap: Path, system: Iterable[str], view: View) -> tuple[str,
     size = str(view.temporary_bytes)
     return (
         *(str(bubblewrap), "--die-with-parent", *_NAMESPACES),
-        *(() if view.network else ("--unshare-net",)),
         *("--cap-drop", "ALL", "--new-session", "--clearenv", "--chdir", "/"),
         *system,
         *(() if view.etc is None else ("--ro-bind", str(view.etc), str(_ETC))),

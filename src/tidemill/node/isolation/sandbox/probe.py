@@ -33,6 +33,10 @@ class SandboxOffer:
     maker: Maker | None
     problem: str = ""
 
+    @property
+    def adds(self) -> frozenset[str]:
+        return frozenset() if self.maker is None else self.maker.adds
+
     def open(self, site: Site) -> Isolation:
         assert self.maker is not None
         return SandboxIsolation(site, self.maker)

@@ -12,14 +12,15 @@ from typing import Final
 
 from tidemill.node.isolation.confinement import Confinement, Files
 from tidemill.node.isolation.level import IsolationError, Level
-from tidemill.node.isolation.process import PROCESSES_MAX, ProcessIsolation
-from tidemill.node.isolation.protocol import Machine, Needs, Site
+from tidemill.node.isolation.process import PROCESSES_MAX, ProcessIsolation, no_network
+from tidemill.node.isolation.protocol import Isolation, Machine, Needs, Refused, Site
 from tidemill.node.isolation.sandbox.bubblewrap import DEVICES, SHARED_MEMORY, TEMPORARY, View, sandboxed
 from tidemill.node.isolation.sandbox.etc import Etc
 from tidemill.node.isolation.users import Seat
 from tidemill.node.spawn import Command, Process
 
 _MB: Final = 1 << 20
+_ADDS: Final = frozenset({"own_root", "own_processes", "own_temporary"})
 # what the launcher within is given by the one outside (launcher/within.h)
 _INNER: Final = ("3", "--environment=4")
 
@@ -34,16 +35,22 @@ class Maker:
     own_proc: bool
     system: tuple[str, ...]
 
+    @property
+    def adds(self) -> frozenset[str]:
+        """See Offer."""
+        return _ADDS | {"own_proc"} if self.own_proc else _ADDS
+
     def sandbox(self, seat: Seat, needs: Needs, command: Command, etc: Path | None) -> Command:
-        """``etc`` is the folder for /etc."""
+        """``etc`` is the folder for /etc. Raises Refused."""
         ground, has = self.machine.ground, self.machine.protections
+        if not needs.network and not has.no_network:
+            raise Refused(no_network(has.missing.get("no_network", "not tried")))
         view = View(
             launcher=self.launcher,
             etc=etc,
             app=command.directory,
             read=(*needs.read, *ground.read),
             write=(*needs.write, *ground.write),
-            network=needs.network,
             own_proc=self.own_proc,
             # both filled leave nothing of the task's memory, which they are counted as
             temporary_bytes=max(1, needs.memory_mb // 2) * _MB,
@@ -57,6 +64,8 @@ class Maker:
         words = sandboxed(self.bubblewrap, self.system, view)
         outer = Confinement(
             uid=seat.uid,
+            network=needs.network,
+            listen=needs.listen,
             processes=PROCESSES_MAX if seat.uid is not None else None,
             show=ground.way_to((*needs.read, *needs.write, self.launcher)) if seat.uid is not None else (),
             # root that stays root needs one of its capabilities to make a user namespace; bubblewrap drops them all
@@ -91,10 +100,12 @@ class SandboxIsolation:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        names = {"own_root", "own_processes", "own_temporary"}
-        if self._maker.own_proc:
-            names.add("hidden_processes")
-        return self._processes.capabilities - {f"isolation_{Level.PROCESS}"} | names | {f"isolation_{self.level}"}
+        level = frozenset({f"isolation_{self.level}"})
+        return self._processes.capabilities - {f"isolation_{Level.PROCESS}"} | level | self._maker.adds
+
+    @property
+    def builds(self) -> Isolation:
+        return self._processes
 
     @property
     def shares_memory(self) -> bool:
