@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Final
 import httpx2
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 from uv import find_uv_bin
 
 from tidemill.local_node import node_settings
@@ -35,7 +36,11 @@ from tidemill.store.database import read_only
 
 DATABASE_NAME: Final = "tidemill.db"
 PROBE_TIMEOUT_S: Final = 10
+# more than a probe that is itself several with deadlines may take
+DEADLINE_S: Final = 90.0
 LOW_DISK_BYTES: Final = 2 << 30
+
+_AS_THE_SERVER: Final = "run doctor as the user whom the server runs as"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +60,9 @@ def host() -> Finding:
     return Finding(name="host", ok=works, says=says, remedy="" if works else "install Python 3.11 or newer")
 
 
-def sqlite() -> Finding:
-    with tempfile.TemporaryDirectory() as folder:
+def sqlite(data_dir: Path) -> Finding:
+    """A database where the server's would lie: not every file system can share the memory that its journal needs."""
+    with tempfile.TemporaryDirectory(dir=_existing(data_dir)) as folder:
         connection = sqlite3.connect(Path(folder) / "probe.db")
         try:
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -97,7 +103,7 @@ def loopback() -> Finding:
 
 
 def data_directory(data_dir: Path) -> Finding:
-    parent = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    parent = _existing(data_dir)
     with tempfile.TemporaryFile(dir=parent) as probe:
         probe.write(b"x")
     free = shutil.disk_usage(parent).free
@@ -108,6 +114,11 @@ def data_directory(data_dir: Path) -> Finding:
         says=f"{data_dir}, {free / 1e9:.1f} GB free",
         remedy="free disk space, or name another place with --data-dir" if low else "",
     )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the first above it that there is."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def server(data_dir: Path) -> Finding:
@@ -182,25 +193,43 @@ def _key_ring(settings: Settings) -> KeyRing:
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Every probe's finding; a probe that raises is a finding too."""
+    """Every probe's findings, each within a deadline; a probe that raises or does not answer is a finding too."""
     data_dir = settings.data_dir
-    probes: Sequence[tuple[str, Callable[[], Finding]]] = (
-        ("host", host),
-        ("sqlite", sqlite),
-        ("launcher", launcher),
-        ("uv", uv),
-        ("loopback", loopback),
-        ("data directory", lambda: data_directory(data_dir)),
-        ("server", lambda: server(data_dir)),
-        ("node", lambda: node(data_dir)),
+    probes: Sequence[tuple[str, Callable[[], Iterable[Finding]]]] = (
+        ("host", lambda: [host()]),
+        ("sqlite", lambda: [sqlite(data_dir)]),
+        ("launcher", lambda: [launcher()]),
+        ("uv", lambda: [uv()]),
+        ("loopback", lambda: [loopback()]),
+        ("data directory", lambda: [data_directory(data_dir)]),
+        ("server", lambda: [server(data_dir)]),
+        ("node", lambda: [node(data_dir)]),
+        ("isolation", lambda: isolation(settings)),
+        ("limits", lambda: limits(settings)),
     )
     for name, probe in probes:
+        yield from within(DEADLINE_S, name, probe)
+
+
+def within(deadline_s: float, name: str, probe: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a probe finds in that time. One that hangs, as on a disk that is gone, is left behind and told of."""
+    found: list[Finding] = []
+
+    def run() -> None:
         try:
-            yield probe()
+            found.extend(probe())
+        except PermissionError as error:
+            found.append(Finding(name=name, ok=False, says=f"not allowed: {error}", remedy=_AS_THE_SERVER))
         except (OSError, ValueError, KeyError, sqlite3.Error, subprocess.SubprocessError, httpx2.HTTPError) as error:
-            yield Finding(name=name, ok=False, says=f"{type(error).__name__}: {error}")
-    yield from isolation(settings)
-    yield from limits(settings)
+            found.append(Finding(name=name, ok=False, says=f"{type(error).__name__}: {error}"))
+
+    # a daemon: the command ends all the same
+    thread = threading.Thread(target=run, name=f"tidemill-doctor-{name}", daemon=True)
+    thread.start()
+    thread.join(deadline_s)
+    if thread.is_alive():
+        return [Finding(name=name, ok=False, says=f"no answer within {deadline_s:g} s")]
+    return found
 
 
 def command(
@@ -237,13 +266,21 @@ def command(
         return _report_keys(settings, console)
     found = list(findings(settings))
     if json_output:
-        console.print_json(json.dumps([asdict(each) for each in found]))
+        sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
     else:
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for each in found:
-            table.add_row("ok" if each.ok else "MISSING", each.name, each.says, each.remedy)
-        console.print(table)
+        for line in lines(found):
+            console.print(Text(line))
     return 0 if all(each.ok for each in found if each.vital) else 1
+
+
+def lines(found: Sequence[Finding]) -> Iterator[str]:
+    """A line each, whole on any terminal, and below what is missing another one: how to get it."""
+    width = max(len(each.name) for each in found)
+    for each in found:
+        state = "ok" if each.ok else "FAILED" if each.vital else "MISSING"
+        yield f"{state:7}  {each.name:{width}}  {each.says}"
+        if each.remedy:
+            yield f"{'':7}  {'':{width}}  to have it: {each.remedy}"
 
 
 def _report_ledger(data_dir: Path, console: Console) -> int:

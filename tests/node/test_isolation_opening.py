@@ -124,6 +124,24 @@ def test_without_a_launcher_the_remedy_is_to_build_one(settings: NodeSettings) -
     assert {(each.active, each.remedy) for each in stated} == {(False, BUILD_LAUNCHER)}
 
 
+def test_who_is_not_root_is_told_so_and_not_which_call_failed(tmp_path: Path, settings: NodeSettings) -> None:
+    found = look(settings, launcher_that_says(tmp_path, uid="missing 1", view="missing 1"))
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        os.write(
+            write, "\n".join(f"{each.name}: {each.says}" for each in state(found, Fencing(problem=NO_USERS))).encode()
+        )
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        lines = said.read().splitlines()
+    for name in ("own_uid", "hidden_processes"):
+        assert f"{name}: not here: the server is not root, so tasks are its user" in lines
+
+
 @pytest.mark.parametrize(("version", "users", "active"), [("7", 0, True), ("3", 0, False), ("3", 8, True)])
 def test_signals_are_kept_inside_by_a_new_landlock_or_by_users_of_their_own(
     tmp_path: Path, settings: NodeSettings, version: str, users: int, active: bool

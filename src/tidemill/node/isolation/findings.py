@@ -1,5 +1,6 @@
 """What a machine says of isolation: the level of tasks, what protects them, and how to get what does not."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -123,6 +124,8 @@ def _missing(found: Found, name: Protection) -> tuple[str, str]:
         if problem := found.problems[Level.SANDBOX]:
             return problem, _REMEDIES[name]
         return f"isolation is {found.machine.settings.isolation}", "set isolation to auto, or to sandbox"
+    if name in _ROOTS and os.geteuid() != 0:
+        return "the server is not root, so tasks are its user", _REMEDIES[name]
     why = has.missing.get(_PROBED.get(name, name))
     if why is None and found.machine.settings.task_uid_count == 0:
         # it would work, and was not asked for
@@ -131,5 +134,6 @@ def _missing(found: Found, name: Protection) -> tuple[str, str]:
 
 
 _OF_SANDBOXES: Final = frozenset({Protection.OWN_ROOT, Protection.OWN_TEMPORARY})
+_ROOTS: Final = frozenset({Protection.OWN_UID, Protection.HIDDEN_PROCESSES})
 # by the name of what was tried for it
 _PROBED: Final[Mapping[Protection, str]] = {Protection.HIDDEN_PROCESSES: "view"}

@@ -29,6 +29,7 @@ _DELEGATION: Final = (
     "start Tidemill as root, or in a cgroup that is given to its user: a systemd service with Delegate=yes, or "
     "`systemd-run --user --scope -p Delegate=yes tidemill server`"
 )
+_ROOT: Final = "start Tidemill as root: groups of cgroup v1 are given to nobody else"
 _OWN_GROUP: Final = (
     "start Tidemill in a cgroup of its own: a systemd service with Delegate=yes, or "
     "`systemd-run --scope -p Delegate=yes tidemill server`"
@@ -141,7 +142,8 @@ def _explain(error: OSError, place: Place) -> Missing:
         pids = ", ".join(str(pid) for pid in error.pids[:5])
         return Missing(f"{where} holds processes that are not of Tidemill ({pids})", _OWN_GROUP)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return Missing(f"{where} is not ours to change: {error.strerror}", _DELEGATION)
+        remedy = _ROOT if place.version == 1 else _DELEGATION
+        return Missing(f"{where} is not ours to change: {error.strerror}", remedy)
     if error.errno == errno.EROFS:
         return Missing(f"{where} is mounted read-only", _MOUNT)
     return Missing(f"{where} does not work: {error.strerror or error}", _KERNEL)
