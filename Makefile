@@ -60,8 +60,8 @@ simulate: $(READY) ## worlds full of trouble, as many as SEEDS says, from seed F
 fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minutes (SECONDS=n SEED=n)
 	$(PY) -m tests.e2e.described.run $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-drills: $(READY) ## kill -9 of server and node under a running execution, again and again
-	$(PY) -m scripts.drills
+drills: $(READY) ## at length: kill -9 at random, a node that is stopped, power cuts, a full disk (10 minutes)
+	$(PY) -m tests.e2e.drills
 
 bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second, what credentials and confinement cost
 	$(PY) -m bench.run

@@ -1,0 +1,32 @@
+"""The drills of `make drills` in short: a server and its node under what machines do to them."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.drills import freeze, full, kills, power
+
+# a drill's choices can be repeated; another seed each day finds more, and that is what `make drills` is for
+SEED = 20261127
+
+
+def test_kills_of_server_and_node_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+    said = kills.drill(tmp_path, kills=6, tasks=120, chance=random.Random(SEED))
+    assert said.endswith("120 of 120 tasks succeeded")
+
+
+def test_a_node_that_stood_still_for_a_while_goes_on_where_it_was(tmp_path: Path) -> None:
+    assert "in their first attempt" in freeze.drill(tmp_path, seconds=3, tasks=100)
+
+
+def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    said = power.drill(tmp_path, freezes=2, cuts=12, acknowledged=15, chance=random.Random(SEED))
+    assert said.startswith("24 cuts")
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    if why := full.why_not():
+        pytest.skip(why)
+    said = full.drill(tmp_path, rounds=3, tasks=60, seconds=1.5, chance=random.Random(SEED))
+    assert "60 tasks succeeded" in said
