@@ -1,8 +1,11 @@
 """What doctor makes of probes: each within its deadline, a line each."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tidemill import doctor
 from tidemill.doctor import Finding, lines, within
@@ -54,6 +57,7 @@ def test_every_finding_is_a_whole_line_and_a_remedy_another() -> None:
     ]
 
 
-def test_the_database_is_tried_where_the_servers_would_lie(tmp_path: Path) -> None:
+def test_the_database_is_tried_where_the_servers_would_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     assert doctor.sqlite(tmp_path / "not" / "yet").ok
     assert [*tmp_path.iterdir()] == []
