@@ -69,6 +69,7 @@ enum { STOP_ROUNDS = 100, KILL_ROUND_MS = 10 };
 struct process {
     pid_t pid;
     pid_t parent;
+    pid_t group;
     char state;
     bool ours;
 };
@@ -171,7 +172,9 @@ static bool add_process(pid_t pid)
     if (fields == NULL)
         return true;
     found.state = fields[0];
-    found.parent = (pid_t)strtol(fields + 1, NULL, 10);
+    char *rest = NULL;
+    found.parent = (pid_t)strtol(fields + 1, &rest, 10);
+    found.group = (pid_t)strtol(rest, NULL, 10);
     if (table_size == table_room) {
         size_t room = table_room == 0 ? 512 : table_room * 2;
         struct process *bigger = realloc(table, room * sizeof *table);
@@ -233,6 +236,16 @@ static void signal_tree(int number)
     }
 }
 
+/*
+ * Kills the process group of one that is ours: all of it at once, so that what forks faster than it can be listed is caught
+ * too. A group is never of more than one session, and a session begins with one process: all in it are ours.
+ */
+static void kill_group(const struct process *one)
+{
+    if (one->group > 1 && one->group != getpgrp())
+        kill(-one->group, SIGKILL);
+}
+
 /* Until a listing shows nothing that still runs, so that what is killed next cannot have made more of itself. */
 static void stop_tree(void)
 {
@@ -241,6 +254,7 @@ static void stop_tree(void)
         list_tree();
         for (size_t i = 0; i < table_size; i++) {
             if (table[i].ours && strchr("TtZX", table[i].state) == NULL) {
+                kill_group(&table[i]);
                 kill(table[i].pid, SIGSTOP);
                 found = true;
             }
