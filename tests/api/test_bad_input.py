@@ -94,6 +94,8 @@ VOLUMES: Final[list[tuple[dict[str, Any], str, str, str]]] = [
     ({"name": None}, "name", "null", "text"),
     ({"mountPath": "scratch"}, "mountPath", '"scratch"', "begins with /"),
     ({"mountPath": "/a\0b"}, "mountPath", '"/a', "no NUL"),
+    ({"mountPath": "/a/../b"}, "mountPath", '"/a/../b"', "no .."),
+    ({"mountPath": "//scratch/."}, "mountPath", '"//scratch/."', "each path may be there once"),
     ({"mountPath": 7}, "mountPath", "7", "an absolute path"),
     ({"type": "persistent"}, "type", '"persistent"', '"ephemeral"'),
     ({"sizeMb": 0}, "sizeMb", "0", "from 1 on"),

@@ -41,6 +41,10 @@ SPECS: Final[list[tuple[dict[str, Any], bool]]] = [
     *(({"runtime": {"maxConcurrentTasks": value}}, good) for value, good in ((100_000, True), (100_001, False))),
     *(({"runtime": {"generation": value}}, good) for value, good in (("mk2", True), ("", True), ("mk4", False))),
     *(({"runtime": {"diskPercent": value}}, good) for value, good in ((0, True), (9, False), (10, True), (96, False))),
+    *(
+        ({"volumes": [{"name": "v", "mountPath": path, "type": "ephemeral", "sizeMb": 1}]}, good)
+        for path, good in (("/a", True), ("/..a/b..", True), ("/a/..", False), ("/../a", False), ("a", False))
+    ),
     *(({"runtime": {"network": value}}, good) for value, good in (("none", True), ("", True), ("off", False))),
     *(({"runtime": {"dockerConfig": value}}, good) for value, good in (("", True), ("{}", False))),
     *(({"runtime": {"envs": [{"name": name}]}}, good) for name, good in (("A", True), ("", False), ("A=B", False))),

@@ -81,10 +81,10 @@ class Prison:
         }
         self._trials = rig.image("sh", "-c", 'eval "$TRIAL"', files={"program": "#!/bin/sh\n"})
 
-    def try_inside(self, script: str, *, network: bool = True) -> Outcome:
-        """Run ``script`` as a task of its own; how it ended."""
+    def try_inside(self, script: str, **changes: Any) -> Outcome:
+        """Run ``script`` as a task of its own, with ``changes`` of its lease; how it ended."""
         environment = {**self.variables, "TRIAL": script}
-        return self._run(self.rig.lease(self._trials, self._next(), environment=environment, network=network))
+        return self._run(self.rig.lease(self._trials, self._next(), environment=environment, **changes))
 
     def try_outside(self, script: str, folder: Path, *, nobody: bool) -> int:
         """Run ``script`` as an ordinary process of ours, or of user nobody, held back by nothing; its exit code."""

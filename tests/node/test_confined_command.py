@@ -217,6 +217,6 @@ def test_the_probe_says_what_works_here(tmp_path: Path) -> None:
         line.split(" ", 1)
         for line in subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
     )
-    assert list(lines) == ["privileges", "capabilities", "uid", "files", "calls", "view", "network"]
+    assert list(lines) == ["privileges", "capabilities", "uid", "files", "calls", "view", "network", "volumes"]
     assert lines["uid"] == ("1" if ROOT else "missing 1")
     assert lines["calls"] == "1"

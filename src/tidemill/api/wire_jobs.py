@@ -1,7 +1,7 @@
 """Jobs on the wire (docs/wire.md, Job)."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -14,6 +14,7 @@ from tidemill.model.errors import Invalid
 from tidemill.model.job import Env, Job, JobEvent, Network
 from tidemill.model.quoted import quoted
 from tidemill.model.states import JobState
+from tidemill.model.volume import plain_path
 from tidemill.service.jobs import JobRequest
 from tidemill.service.specs import EnvChange, RuntimeChange, SpecChange
 from tidemill.service.wishes import UNSET
@@ -42,6 +43,12 @@ def _known_protocol(value: str | None) -> str | None:
 def _known_network(value: str | None) -> str | None:
     if value is not None and value not in list(Network):
         raise ValueError("no such network")
+    return value
+
+
+def _does_not_climb(value: str) -> str:
+    if ".." in value.split("/"):
+        raise ValueError("it climbs")
     return value
 
 
@@ -97,7 +104,11 @@ class RuntimeBody(Body):
 class VolumeBody(Body):
     name: Annotated[str, Field(min_length=1, description="text that is not empty")]
     mount_path: Annotated[
-        str, Field(pattern=r"^/[^\x00]*$", description="an absolute path: text that begins with / and holds no NUL")
+        str,
+        AfterValidator(_does_not_climb),
+        Field(
+            pattern=r"^/[^\x00]*$", description="an absolute path: text that begins with / and holds no NUL, and no .."
+        ),
     ]
     type: Annotated[Literal["ephemeral"], Field(description='"ephemeral", the only kind of volume')]
     size_mb: Annotated[int, Field(ge=1, description="a whole number from 1 on (MB)")]
@@ -245,6 +256,7 @@ def _runtime_extra(runtime: RuntimeBody) -> dict[str, Json]:
 
 def _spec_extra(spec: SpecBody) -> dict[str, Json]:
     extra = dict(spec.model_extra or {})
+    _check_apart(spec.volumes or ())
     for name, member, value in (
         ("volumes", "volumes", spec.volumes),
         ("policies", "policies", spec.policies),
@@ -257,6 +269,18 @@ def _spec_extra(spec: SpecBody) -> dict[str, Json]:
     if spec.has("revision"):
         extra["revision"] = (spec.revision.model_extra if spec.revision is not None else None) or None
     return extra
+
+
+def _check_apart(volumes: Sequence[VolumeBody]) -> None:
+    """Raises Invalid for two volumes at one path: the second would hide the first."""
+    seen: set[str] = set()
+    for index, volume in enumerate(volumes):
+        path = plain_path(volume.mount_path)
+        if path in seen:
+            raise Invalid(
+                f"spec.volumes[{index}].mountPath is {quoted(volume.mount_path)}; each path may be there once"
+            )
+        seen.add(path)
 
 
 def _plain(value: Json) -> Json:

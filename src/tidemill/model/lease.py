@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from tidemill.model.ids import AttemptId, NodeId
 from tidemill.model.protections import Stated
+from tidemill.model.volume import Volume
 
 PROTOCOL_VERSION = 1
 
@@ -60,7 +61,7 @@ class TaskLease:
 
     ``arguments`` is the task's JSON object as text. ``environment`` holds secrets: never logged, never journaled.
     ``log_key`` names the job whose log the output belongs to. ``timeout_s`` counts from the process's start. Without
-    ``network`` it runs where there is none, or not at all.
+    ``network`` it runs where there is none, or not at all; so it does with ``volumes``.
     """
 
     attempt: AttemptId
@@ -71,6 +72,7 @@ class TaskLease:
     memory_mb: int
     timeout_s: float
     network: bool = True
+    volumes: tuple[Volume, ...] = ()
     grace_s: float = 10.0
     result_max_bytes: int = 1 << 20
     log_max_bytes: int = 64 << 20

@@ -73,6 +73,7 @@ def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlace
         read=(places.image, *prefix),
         write=(places.work,),
         network=lease.network,
+        volumes=lease.volumes,
         listen=None if lease.network else urlsplit(arguments_url).port,
         memory_mb=lease.memory_mb,
     )

@@ -38,6 +38,11 @@ BUILD_CANNOT_NOW: Final = 75
 _ERROR_PREFIX: Final = "error: "
 _MB: Final = 1 << 20
 # too little of something at this moment: another try, perhaps elsewhere, is right
+# steps of the launcher that only some jobs ask for: another try would fail as well
+_ASKED_FOR: Final = {
+    "network": "the task could not be kept from the network",
+    "volume": "the job's volumes could not be mounted",
+}
 _SHORTAGES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
 
@@ -374,6 +379,8 @@ def _judge_not_started(lease: Lease, fact: NotStarted) -> Verdict:
     why = os.strerror(fact.error)
     if fact.why:
         return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=fact.why)
+    if fact.step in _ASKED_FOR and fact.error not in _SHORTAGES:
+        return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=f"{_ASKED_FOR[fact.step]}: {why}")
     if fact.step != "exec" or fact.error in _SHORTAGES or isinstance(lease, BuildLease):
         return Verdict(kind=OutcomeKind.LOST, message=f"the process could not be started ({fact.step}): {why}")
     return Verdict(kind=OutcomeKind.LAUNCH_ERROR, message=f"the command could not be started: {why}")

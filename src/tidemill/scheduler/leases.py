@@ -11,6 +11,7 @@ from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
 from tidemill.model.job import JobSpec, Network
 from tidemill.model.lease import BlobRef, BuildLease, Lease, TaskLease
+from tidemill.model.volume import Volume, volumes_of
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import TASK_CLIENT_ID, KeyRing
 from tidemill.store import inputs, jobs, snapshot
@@ -35,6 +36,7 @@ class _Shared:
     facts: ExecutionFacts
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: Network = Network.ON
+    volumes: tuple[Volume, ...] = ()
     problem: str = ""
 
 
@@ -90,7 +92,13 @@ class LeaseMaker:
         except ValueError as error:
             return _Shared(facts=facts, problem=f"its environment cannot be opened: {error}")
         environment = {**own, **_platform(facts, spec, self._policy)}
-        return _Shared(facts=facts, environment=environment, network=spec.runtime.network)
+        return _Shared(
+            facts=facts,
+            environment=environment,
+            network=spec.runtime.network,
+            # as the API has kept them
+            volumes=volumes_of(spec.extra.get("volumes")),  # type: ignore[arg-type]
+        )
 
     def _own_environment(self, facts: ExecutionFacts, spec: JobSpec) -> dict[str, str]:
         """What the user set; of a name that is in both, the execution's value."""
@@ -130,6 +138,7 @@ class LeaseMaker:
             memory_mb=facts.memory_mb,
             timeout_s=facts.timeout_s,
             network=shared.network is Network.ON,
+            volumes=shared.volumes,
             grace_s=self._policy.grace_s,
             result_max_bytes=self._policy.result_max_bytes,
             log_max_bytes=self._policy.log_max_bytes,

@@ -37,6 +37,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     # two members of one request that must fit each other
     r"metadata\.name is .*, but the path says": "a job keeps its name",
     r"spec\.runtime\.envs has .* twice": "of two entries one would be lost",
+    r"spec\.volumes\[\d+\]\.mountPath is .*; each path may be there once": "the second would hide the first",
     r"spec\.runtime\.retryPolicy\.maxSeconds is .*; it must be initialSeconds": "the longest wait is no shorter",
     r"unknown members: ": "only with strict=true",
     r"anchor is 'end'; it may only be 'end', with a sort by createdAt": "the end of an order by time",

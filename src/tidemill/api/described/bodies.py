@@ -106,6 +106,7 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
     },
     "EnvBody": {"name": _like(r"[^=\u0000]+"), "value": _or_null(_VALUE)},
     "PortBody": {"protocol": _or_empty(_words("HTTP", "TCP", "UDP", "TLS"))},
+    "VolumeBody": {"mountPath": _like(r"/(?!(.*/)?\.\.(/|$))[^\u0000]*")},
     "RunnerBody": {"repositories": _or_null(listed(_like("[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")))},
     "RevisionBody": {
         "active": _or_null(TEXT, said="the id of a kept revision; of a new job, what its first one is to be called"),

@@ -26,6 +26,7 @@ from tidemill.model.lease import (
     TaskLease,
 )
 from tidemill.model.protections import Stated
+from tidemill.model.volume import Volume
 from tidemill.node.channel.frames import Document, Frame
 
 
@@ -59,6 +60,7 @@ def write_lease(lease: Lease) -> Document:
         "arguments": lease.arguments,
         "environment": dict(lease.environment),
         "network": lease.network,
+        "volumes": [asdict(volume) for volume in lease.volumes],
         "result_max_bytes": lease.result_max_bytes,
     }
 
@@ -67,7 +69,8 @@ def read_lease(document: Document) -> Lease:
     attempt = AttemptId.parse(document["attempt"])
     if attempt.kind is OwnerKind.BUILD:
         return BuildLease(**{**document, "attempt": attempt, "source": BlobRef(**document["source"])})
-    return TaskLease(**{**document, "attempt": attempt, "image": BlobRef(**document["image"])})
+    volumes = tuple(Volume(**volume) for volume in document["volumes"])
+    return TaskLease(**{**document, "attempt": attempt, "image": BlobRef(**document["image"]), "volumes": volumes})
 
 
 def _write_blob(blob: BlobRef) -> Document:

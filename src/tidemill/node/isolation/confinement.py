@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidemill.model.volume import Volume
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
@@ -21,7 +23,8 @@ class Confinement:
     """What is None, False or empty is not asked for. What is asked for and cannot be done: the command does not start.
 
     ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
-    that user. ``show`` are paths that ``uid`` shall reach whatever the modes of the directories above them.
+    that user. ``volumes`` are mounted for the command alone. ``show`` are paths that ``uid`` shall reach whatever the
+    modes of the directories above them.
     ``network`` False: a loopback of its own, and nothing else; ``listen`` is a port of it, at which the node listens.
     ``within``: the command makes a place and starts a launcher in it, which gets what it needs as descriptors.
     """
@@ -29,6 +32,7 @@ class Confinement:
     uid: int | None = None
     processes: int | None = None
     network: bool = True
+    volumes: tuple[Volume, ...] = ()
     listen: int | None = None
     show: tuple[Path, ...] = ()
     files: Files | None = None
@@ -43,8 +47,7 @@ class Confinement:
             yield f"--uid={self.uid}"
         if self.processes is not None:
             yield f"--nproc={self.processes}"
-        for path in self.show:
-            yield f"--show={path}"
+        yield from self._of_mounts()
         if self.files is not None:
             yield "--files"
             for path in self.files.read:
@@ -57,6 +60,12 @@ class Confinement:
             yield "--calls"
         if self.within:
             yield "--within"
+
+    def _of_mounts(self) -> Iterator[str]:
+        for path in self.show:
+            yield f"--show={path}"
+        for volume in self.volumes:
+            yield f"--volume={volume.size_mb << 20}:{'ro' if volume.read_only else 'rw'}:{volume.path}"
 
     def _of_network(self) -> Iterator[str]:
         if not self.network:

@@ -39,6 +39,11 @@ _RULES: Final[Mapping[str, str]] = {
 }
 _NAMESPACES: Final = "root with CAP_SYS_ADMIN, or a kernel that lets users make namespaces (user.max_user_namespaces)"
 NO_NETWORK: Final = "no_network"
+VOLUMES: Final = "volumes"
+_ABLE: Final[Mapping[str, str]] = {
+    NO_NETWORK: "tasks with runtime.network none reach a loopback of their own only",
+    VOLUMES: "tasks have the volumes of their job, each of its size",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +84,13 @@ def _fenced(found: Found, fencing: Fencing) -> Stated:
 
 def _abilities(found: Found) -> Iterator[Stated]:
     has = found.protections
-    if has.no_network:
-        yield Stated(
-            name=NO_NETWORK, active=True, says="tasks with runtime.network none reach a loopback of their own only"
-        )
-    else:
-        why = has.missing.get("no_network", "not tried")
-        says = f"not here: {why}; tasks with runtime.network none are not started"
-        yield Stated(name=NO_NETWORK, active=False, says=says, remedy=_NAMESPACES if has.launcher else BUILD_LAUNCHER)
+    for name, works in {NO_NETWORK: has.no_network, VOLUMES: has.volumes}.items():
+        if works:
+            yield Stated(name=name, active=True, says=_ABLE[name])
+        else:
+            says = f"not here: {has.missing.get(name, 'not tried')}; tasks that ask for it are not started"
+            remedy = _NAMESPACES if has.launcher else BUILD_LAUNCHER
+            yield Stated(name=name, active=False, says=says, remedy=remedy)
 
 
 def _stated(found: Found) -> Iterator[Stated]:

@@ -10,6 +10,7 @@ from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.protections import Protections
 from tidemill.node.isolation.protocol import Isolation, Machine, Needs, Refused, Site
 from tidemill.node.isolation.users import Seat
+from tidemill.node.isolation.volumes import check_volumes
 from tidemill.node.spawn import Command, Process
 
 # threads count too; far more than a program needs, far less than a machine has numbers for
@@ -44,6 +45,11 @@ def no_network(why: str) -> str:
     return f"runtime.network is none, but its node cannot keep a task from the network ({why}), so it was not started"
 
 
+def no_volumes(why: str) -> str:
+    """What is said of an attempt that wants volumes where there are none."""
+    return f"the job has volumes, but its node cannot mount any ({why}), so the task was not started"
+
+
 class ProcessIsolation:
     """As far as ``protections`` go: what this machine does not have is left out, and named nowhere as active."""
 
@@ -69,6 +75,7 @@ class ProcessIsolation:
             "own_uid": self.users.own,
             "hidden_processes": self._hides_processes,
             "no_network": has.no_network,
+            "volumes": has.volumes,
         }
         return frozenset({f"isolation_{self.level}", *(name for name, active in names.items() if active)})
 
@@ -91,13 +98,17 @@ class ProcessIsolation:
         has = self._protections
         if not needs.network and not has.no_network:
             raise Refused(no_network(has.missing.get("no_network", "not tried")))
+        check_volumes(needs)
+        if needs.volumes and not has.volumes:
+            raise Refused(no_volumes(has.missing.get("volumes", "not tried")))
         read = (*self._system.read, *needs.read, *self._ground.read)
-        own = (*needs.write, *self._ground.write)
+        own = (*needs.write, *self._ground.write, *(Path(each.path) for each in needs.volumes))
         return Confinement(
             uid=seat.uid,
             processes=PROCESSES_MAX if seat.uid is not None else None,
             network=needs.network,
             listen=needs.listen,
+            volumes=needs.volumes,
             show=self._ground.way_to((*needs.read, *needs.write)) if seat.uid is not None else (),
             files=Files(read=read, write=(*self._system.write, *own)) if has.landlock else None,
             powerless=has.capabilities,

@@ -19,7 +19,7 @@ class Protections:
     """What works. ``landlock`` is its version, 0 without it; ``missing`` says why something does not work, by its name.
 
     ``own_uid``: a command can be another user than the node. ``view``: one can have mounts of its own. ``no_network``:
-    one can have a network of its own with nothing in it.
+    one can have a network of its own with nothing in it. ``volumes``: one can have directories of a size.
     """
 
     launcher: bool = False
@@ -29,6 +29,7 @@ class Protections:
     own_uid: bool = False
     view: bool = False
     no_network: bool = False
+    volumes: bool = False
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -46,7 +47,7 @@ def probe(launcher: Path | None, uid: int | None) -> Protections:
     Raises OSError or SubprocessError when the launcher itself does not run.
     """
     if launcher is None:
-        names = ("capabilities", "seccomp", "landlock", "own_uid", "view", "no_network")
+        names = ("capabilities", "seccomp", "landlock", "own_uid", "view", "no_network", "volumes")
         return Protections(missing=dict.fromkeys(names, NO_LAUNCHER))
     words = [str(launcher), "--probe", *([] if uid is None else [str(uid)])]
     done = subprocess.run(words, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
@@ -71,6 +72,7 @@ def read_probe(text: str) -> Protections:
         own_uid="own_uid" in found,
         view="view" in found,
         no_network="no_network" in found,
+        volumes="volumes" in found,
         missing=missing,
     )
 

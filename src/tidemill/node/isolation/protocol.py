@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tidemill.model.volume import Volume
 from tidemill.node.isolation.ground import Ground
 from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.protections import Protections
@@ -22,13 +23,14 @@ class Needs:
     """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included.
 
     ``network``: it has this machine's network; else nothing but a loopback of its own, where the node listens at port
-    ``listen``. ``memory_mb`` is its limit.
+    ``listen``. ``volumes`` are directories of its own. ``memory_mb`` is its limit.
     """
 
     read: tuple[Path, ...]
     write: tuple[Path, ...]
     network: bool = True
     listen: int | None = None
+    volumes: tuple[Volume, ...] = ()
     memory_mb: int
 
 

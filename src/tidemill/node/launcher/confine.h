@@ -12,7 +12,7 @@
 
 enum { PATHS_MAX = 128 };
 
-enum path_use { PATH_JOIN, PATH_READ, PATH_WRITE, PATH_SHOW };
+enum path_use { PATH_JOIN, PATH_READ, PATH_WRITE, PATH_SHOW, PATH_VOLUME };
 
 struct path {
     const char *name;
@@ -31,6 +31,7 @@ struct wish {
     bool no_network;
     const char *environment;
     bool within;
+    bool volumes;
     bool powerless;
     bool files;
     bool calls;
@@ -42,6 +43,10 @@ struct wish {
 /* Leaves the machine's network for one with nothing but a loopback; in a user namespace where that is needed for it, which
    also knows `uid` (NULL: nobody else). */
 bool leave_network(const char *uid);
+
+/* Leaves the namespaces of `flags` for new ones, in a user namespace in which we are still who we are, and know `uid` (NULL:
+   nobody else). What is new is then ours to change, and nothing else is. */
+bool unshare_with_users(int flags, const char *uid);
 
 /* A socket that listens at 127.0.0.1:`port`, or -1. */
 int listen_at(const char *port);
@@ -63,6 +68,12 @@ bool restrict_files(int ruleset);
 
 /* Makes every PATH_SHOW path reachable for any user, in a mount namespace of our own if one of them is not. */
 bool show_paths(const struct wish *wish);
+
+/* Whether we may have mounts of our own; in a user namespace where that is needed for it, which also knows `uid`. */
+bool may_mount(const char *uid);
+
+/* Mounts every volume of the wish (PATH_VOLUME), for nobody but us and those that come of us. */
+bool mount_volumes(const struct wish *wish);
 
 /* Takes every capability out of the bounding set, so that no program can give one back. */
 bool drop_bounding_set(void);

@@ -13,6 +13,7 @@
  *   --nofile=N         the soft limit of open files; the hard one stays
  *   --show=PATH        any user shall reach PATH: a directory above it that only some may pass through is replaced, for the
  *                      command alone, by one that holds only the way to PATH
+ *   --volume=BYTES:rw:PATH   at PATH there is a directory of its own of that size, empty, in memory (ro: it stays empty)
  *   --files            it may open only what is named: --read=PATH (and run), --write=PATH, with everything below (Landlock);
  *                      a PATH to read that does not exist is left out
  *   --uid=N            it runs as user and group N, in no other group
@@ -315,8 +316,10 @@ static const char *value_of(const char *word, const char *name)
 
 static bool take_path(struct wish *wish, enum path_use use, const char *name)
 {
-    if (wish->path_count == PATHS_MAX || name[0] != '/')
+    if (wish->path_count == PATHS_MAX || (name[0] != '/' && use != PATH_VOLUME))
         return false;
+    if (use == PATH_VOLUME)
+        wish->volumes = true;
     wish->paths[wish->path_count++] = (struct path){.name = name, .use = use};
     return true;
 }
@@ -336,7 +339,7 @@ static bool take_option(struct wish *wish, const char *word)
         const char *name;
         enum path_use use;
     } paths[] = {
-        {"--join=", PATH_JOIN}, {"--read=", PATH_READ}, {"--write=", PATH_WRITE}, {"--show=", PATH_SHOW},
+        {"--join=", PATH_JOIN}, {"--read=", PATH_READ}, {"--write=", PATH_WRITE}, {"--show=", PATH_SHOW}, {"--volume=", PATH_VOLUME},
     };
     const struct {
         const char *name;
@@ -420,6 +423,8 @@ static const char *enter(const struct wish *wish)
         return "limits";
     if (!show_paths(wish))
         return "view";
+    if (!mount_volumes(wish))
+        return "volume";
     /* while we may still open all that is named */
     if (wish->files && (ruleset = make_ruleset(wish)) < 0)
         return "files";
@@ -548,6 +553,8 @@ static const char *prepare(const struct wish *wish)
 {
     if (wish->no_network && !leave_network(wish->uid))
         return "network";
+    if (wish->volumes && !may_mount(wish->uid))
+        return "volume";
     if (wish->listen != NULL) {
         int listener = listen_at(wish->listen);
         if (listener < 0 || !send_descriptor(control, "listening\n", listener))

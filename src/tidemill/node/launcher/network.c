@@ -53,7 +53,7 @@ static bool map_users(pid_t pid, const char *uid)
 }
 
 /* From outside, where one may still do it, a child says who is who in the namespace that its parent has made. */
-static bool unshare_with_users(int flags, const char *uid)
+bool unshare_with_users(int flags, const char *uid)
 {
     int ready[2], status = 0;
     char byte = 0;

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,6 +87,20 @@ static bool network_works(void)
     return false;
 }
 
+static bool volumes_work(void)
+{
+    struct wish wish = {.uid = other, .path_count = 1, .paths = {{.use = PATH_VOLUME}}};
+    struct statvfs room;
+    /* nowhere, and so the way that takes the most */
+    wish.paths[0].name = "1048576:rw:/tidemill-probe/volume";
+    if (!may_mount(other) || !mount_volumes(&wish) || statvfs("/tidemill-probe/volume", &room) != 0)
+        return false;
+    if (room.f_blocks * room.f_frsize == 1048576 && access("/proc/self/stat", R_OK) == 0)
+        return true;
+    errno = ENOTSUP;
+    return false;
+}
+
 /* Zero, or the errno that `work` failed with in a child. */
 static int attempt(bool (*work)(void))
 {
@@ -124,5 +139,6 @@ int probe(const char *uid)
     say("calls", 1, calls_work);
     say("view", 1, view_works);
     say("network", 1, network_works);
+    say("volumes", 1, volumes_work);
     return fflush(stdout) == 0 ? 0 : 1;
 }

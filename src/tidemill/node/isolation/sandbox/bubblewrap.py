@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tidemill.model.volume import Volume
 from tidemill.node.isolation.system import PROGRAMS
 
 # where a sandbox has the launcher, which is process 1 there and starts the command
@@ -15,7 +16,7 @@ TEMPORARY: Final = Path("/tmp")  # noqa: S108  # the sandbox's own
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # likewise
 DEVICES: Final = Path("/dev")
 _PROC: Final = Path("/proc")
-_ETC: Final = Path("/etc")
+ETC: Final = Path("/etc")
 # processors and their caches, by which libraries choose how many threads they use; no more of the kernel
 _KERNEL: Final = "/sys/devices/system"
 
@@ -42,6 +43,7 @@ class View:
     app: Path
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     own_proc: bool = True
     temporary_bytes: int
 
@@ -64,23 +66,30 @@ def sandboxed(bubblewrap: Path, system: Iterable[str], view: View) -> tuple[str,
         *(str(bubblewrap), "--die-with-parent", *_NAMESPACES),
         *("--cap-drop", "ALL", "--new-session", "--clearenv", "--chdir", "/"),
         *system,
-        *(() if view.etc is None else ("--ro-bind", str(view.etc), str(_ETC))),
+        *(() if view.etc is None else ("--ro-bind", str(view.etc), str(ETC))),
         *(("--proc", str(_PROC)) if view.own_proc else ("--ro-bind", str(_PROC), str(_PROC))),
         *("--dev", str(DEVICES)),
         *("--size", size, "--perms", _EVERYBODYS, "--tmpfs", str(SHARED_MEMORY)),
         *("--size", size, "--perms", _EVERYBODYS, "--tmpfs", str(TEMPORARY)),
         *_shown(view),
+        *(word for volume in view.volumes for word in _mounted(volume)),
         *("--symlink", str(view.app), str(APP), "--ro-bind", str(view.launcher), str(INIT)),
         *("--remount-ro", str(DEVICES), "--remount-ro", "/"),
         *("--as-pid-1", "--", str(INIT)),
     )
 
 
+def _mounted(volume: Volume) -> Iterator[str]:
+    yield from ("--size", str(volume.size_mb << 20), "--perms", "0755", "--tmpfs", volume.path)
+    if volume.read_only:
+        yield from ("--remount-ro", volume.path)
+
+
 def _shown(view: View) -> Iterator[str]:
     """The paths of the view, those that hold others first: a path to read in one to write is not to be written."""
     to_write = frozenset(view.write)
     shown = dict[Path, bool]()
-    made = {Path("/"), Path("/usr"), _ETC, DEVICES, SHARED_MEMORY, TEMPORARY}
+    made = {Path("/"), Path("/usr"), ETC, DEVICES, SHARED_MEMORY, TEMPORARY}
     for path in sorted({*view.read, *view.write}, key=lambda path: (len(path.parts), path)):
         writable = path in to_write
         around = next((shown[above] for above in path.parents if above in shown), None)

@@ -14,9 +14,11 @@ from tidemill.node.isolation.confinement import Confinement, Files
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.process import PROCESSES_MAX, ProcessIsolation, no_network
 from tidemill.node.isolation.protocol import Isolation, Machine, Needs, Refused, Site
-from tidemill.node.isolation.sandbox.bubblewrap import DEVICES, SHARED_MEMORY, TEMPORARY, View, sandboxed
+from tidemill.node.isolation.sandbox.bubblewrap import DEVICES, ETC, SHARED_MEMORY, TEMPORARY, View, sandboxed
 from tidemill.node.isolation.sandbox.etc import Etc
+from tidemill.node.isolation.system import PROGRAMS
 from tidemill.node.isolation.users import Seat
+from tidemill.node.isolation.volumes import check_room, check_volumes
 from tidemill.node.spawn import Command, Process
 
 _MB: Final = 1 << 20
@@ -45,18 +47,21 @@ class Maker:
         ground, has = self.machine.ground, self.machine.protections
         if not needs.network and not has.no_network:
             raise Refused(no_network(has.missing.get("no_network", "not tried")))
+        check_volumes(needs)
+        check_room(needs.volumes, (ETC, *map(Path, PROGRAMS), *needs.read, *needs.write, *ground.read, *ground.write))
         view = View(
             launcher=self.launcher,
             etc=etc,
             app=command.directory,
             read=(*needs.read, *ground.read),
             write=(*needs.write, *ground.write),
+            volumes=needs.volumes,
             own_proc=self.own_proc,
             # both filled leave nothing of the task's memory, which they are counted as
             temporary_bytes=max(1, needs.memory_mb // 2) * _MB,
         )
         # once more what the mounts say already; and signals and abstract sockets end at the task
-        write = (DEVICES, SHARED_MEMORY, TEMPORARY, *view.write)
+        write = (DEVICES, SHARED_MEMORY, TEMPORARY, *view.write, *(Path(volume.path) for volume in needs.volumes))
         inner = Confinement(
             files=Files(read=(Path("/"),), write=tuple(dict.fromkeys(write))) if has.landlock else None,
             calls=has.seccomp,

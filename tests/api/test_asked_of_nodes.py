@@ -1,4 +1,4 @@
-"""``spec.runtime.network`` on its way from a request, or from an archive, to the lease of a task."""
+"""``spec.runtime.network`` and ``spec.volumes`` on their way from a request, or an archive, to the lease of a task."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from tests.api.asking import Api
 from tests.api.test_access import assert_problem
 from tidemill.model.ids import AttemptId, OwnerKind
 from tidemill.model.lease import TaskLease
+from tidemill.model.volume import Volume
 from tidemill.node.channel.codec import read_lease, write_lease
 from tidemill.scheduler.leases import LeaseMaker
 from tidemill.scheduler.policy import SchedulerPolicy
@@ -25,8 +26,8 @@ def shown(api: Api) -> str:
     return found
 
 
-def leased(api: Api) -> bool:
-    """Whether the task of a new execution has a network, as its node reads it."""
+def lease_of(api: Api) -> TaskLease:
+    """That of the task of a new execution, as its node reads it."""
     found = api.post(f"{PATH}/executions", b"").json()["executionId"]
     key = api.parts.database.read(lambda connection: executions.find(connection, "main", found)).key
     policy = SchedulerPolicy(task_url="http://here/v0", run_url="http://here")
@@ -35,7 +36,12 @@ def leased(api: Api) -> bool:
     assert isinstance(lease, TaskLease)
     read = read_lease(write_lease(lease))
     assert read == lease
-    return lease.network
+    return read
+
+
+def leased(api: Api) -> bool:
+    """Whether such a task has a network."""
+    return lease_of(api).network
 
 
 def test_it_is_on_unless_it_is_said(api: Api) -> None:
@@ -85,3 +91,20 @@ def test_the_archives_word_counts_when_the_request_has_none(
     api.upload(api.post("/v0/jobs?upload=true", {"metadata": {"name": "sweep"}, "spec": {"runtime": sent}}))
     api.finish_build(manifest={"network": toml})
     assert shown(api) == expected
+
+
+def test_volumes_are_in_the_leases_of_tasks_by_plain_paths(api: Api) -> None:
+    api.deployed()
+    assert lease_of(api).volumes == ()
+    sent = [
+        {"name": "scratch", "mountPath": "/scratch/./x/", "type": "ephemeral", "sizeMb": 10},
+        {"name": "empty", "mountPath": "//empty", "type": "ephemeral", "sizeMb": 1, "readOnly": True},
+    ]
+    answer = api.put(PATH, {"spec": {"volumes": sent}})
+    assert answer.json()["spec"]["volumes"] == sent
+    assert lease_of(api).volumes == (
+        Volume(path="/scratch/x", size_mb=10),
+        Volume(path="/empty", size_mb=1, read_only=True),
+    )
+    api.put(PATH, {"spec": {"volumes": None}})
+    assert lease_of(api).volumes == ()
