@@ -23,6 +23,7 @@ demo: $(READY) ## deploy examples/sweep on a fresh server, run it, show the best
 test: $(READY) ## the whole suite, under 20 minutes on two cores
 	sh scripts/browser.sh
 	sh scripts/nftables.sh
+	sh scripts/sandbox.sh
 	# a third process works while the others wait for servers
 	$(PY) -m pytest -q -n 3 --durations 15
 

@@ -1,10 +1,11 @@
-"""What it costs to start a confined command: CPU time of /bin/true by the node's Spawner, next to one C program's.
+"""What it costs to start a confined command: /bin/true, by the node's Spawner, next to programs that do no more.
 
     python -m bench.confinement [COUNT]
 
-One after the other, in alternating rounds: without confinement; at level process; and two C programs: one starts
-launchers too (bench/driven.c), one takes the steps itself and owns nothing (bench/confined.c). As root commands are
-another user.
+One after the other, in alternating rounds: without confinement, at level process and at level sandbox, both with a
+group where there are groups; two C programs, of which one starts launchers too (bench/driven.c) and one takes the steps
+of level process itself and owns nothing (bench/confined.c); and bubblewrap alone, started by subprocess, which makes a
+sandbox of the same kind. As root commands are other users.
 """
 
 import os
@@ -14,21 +15,49 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tidemill.node.isolation.confinement import UNCONFINED, Confinement, Files
+from tidemill.node.isolation.confinement import Confinement, Files
+from tidemill.node.isolation.level import IsolationError, Level
+from tidemill.node.isolation.opening import look, open_isolation
+from tidemill.node.isolation.protocol import Isolation, Needs
 from tidemill.node.isolation.system import system_files
 from tidemill.node.launcher import LAUNCHER, SOURCES
 from tidemill.node.launcher.build import FLAGS
-from tidemill.node.spawn import Command, Ended, Spawner
+from tidemill.node.limits.files import CgroupFiles
+from tidemill.node.limits.groups import GroupLimits
+from tidemill.node.limits.places import PREFIX, own_places
+from tidemill.node.limits.probe import Groups, open_groups
+from tidemill.node.settings import NodeSettings
+from tidemill.node.spawn import Command, Ended, Process, Spawner
 
 ROUNDS: Final = 5
 TRUE: Final = "/bin/true"
+MEMORY_MB: Final = 256
+# as in a sandbox of ours, with nothing of a task's own; its first process is the command
+BUBBLEWRAP: Final = (
+    *("bwrap", "--die-with-parent", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+    *("--unshare-cgroup-try", "--disable-userns", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"),
+    *("--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev"),
+    *("--size", "16777216", "--tmpfs", "/dev/shm", "--size", "67108864", "--perms", "1777", "--tmpfs", "/tmp"),
+    *("--remount-ro", "/dev", "--remount-ro", "/", "--cap-drop", "ALL", "--new-session", "--clearenv", "--as-pid-1"),
+)
+
+
+@dataclass
+class Measured:
+    """What one way of starting commands took, a number each round."""
+
+    cpu_ms: list[float] = field(default_factory=list)
+    wall_ms: list[float] = field(default_factory=list)
 
 
 def cpu_s() -> float:
@@ -37,22 +66,57 @@ def cpu_s() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def spawn(spawner: Spawner, confinement: Confinement, count: int, work: Path) -> None:
-    """Start ``count`` commands, each after the end of the one before it."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for _ in range(count):
-        command = Command(
-            words=(TRUE,), directory=work, environment={}, memory_bytes=None, stdout=null, stderr=null,
-            confinement=confinement,
-        )  # fmt: skip
-        process = spawner.start(command)
+class Bench:
+    """Starts commands in ``work``, each after the end of the one before it."""
+
+    def __init__(self, work: Path, groups: Groups) -> None:
+        self.work = work
+        self.groups = groups
+        self.null = os.open(os.devnull, os.O_WRONLY)
+        self.spawner = Spawner(LAUNCHER, os.dup2(os.open(work / "alive", os.O_RDWR | os.O_CREAT), 32))
+
+    def isolated(self, isolation: Isolation, count: int) -> None:
+        """At a level, with limits as attempts of a node have them: a group is used again when it is as a new one."""
+        needs = Needs(read=(), write=(self.work,), memory_mb=MEMORY_MB)
+        group = self.groups.make("1", GroupLimits(memory_bytes=MEMORY_MB << 20, pids=2048))
+        for _ in range(count):
+            seat = isolation.users.seat(build=False)
+            command = self._command(() if group is None else group.join)
+            self._hear(isolation.start(seat, needs, command))
+            isolation.users.leave(seat, empty=True)
+            if group is not None:
+                group.renew(group.usage())
+        if group is not None:
+            group.remove()
+
+    def unconfined(self, count: int) -> None:
+        for _ in range(count):
+            self._hear(self.spawner.start(self._command(())))
+
+    def bubblewrap(self, uid: int | None, count: int) -> None:
+        who = {} if uid is None else {"user": uid, "group": uid}
+        for _ in range(count):
+            subprocess.run([*BUBBLEWRAP, TRUE], check=True, extra_groups=None if uid is None else [], **who)
+
+    def _command(self, join: tuple[str, ...]) -> Command:
+        return Command(
+            words=(TRUE,),
+            directory=Path("/"),
+            environment={},
+            memory_bytes=None,
+            stdout=self.null,
+            stderr=self.null,
+            join=join,
+        )
+
+    @staticmethod
+    def _hear(process: Process) -> None:
         facts = process.facts()
         while not facts or not isinstance(facts[-1], Ended):
             select.select([process.fd], [], [])
             facts += process.facts()
         process.close()
         os.waitpid(process.pid, 0)
-    os.close(null)
 
 
 def built(work: Path, name: str, *sources: str) -> str:
@@ -68,35 +132,61 @@ def run(*words: str) -> None:
     subprocess.run(words, check=True)
 
 
+def levels(work: Path, spawner: Spawner) -> Iterator[Isolation]:
+    """Those that this machine has, weakest first."""
+    for level in (Level.PROCESS, Level.SANDBOX):
+        settings = NodeSettings(data_dir=work / level, memory_mb=1024, slots=1, isolation=level)
+        try:
+            yield open_isolation(look(settings, LAUNCHER), spawner)
+        except IsolationError as error:
+            Console().print(f"no level {level}: {error}")
+
+
+@contextmanager
+def opened_groups() -> Iterator[Groups]:
+    files = CgroupFiles()
+    groups = open_groups(files, own_places(files), f"{PREFIX}bench-{os.getpid()}", (os.getpid(),))
+    try:
+        yield groups
+    finally:
+        groups.close(files)
+
+
+def ways(bench: Bench, count: int) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each way of starting ``count`` commands, by its name."""
+    known = system_files()
+    uid = 200_000 if os.geteuid() == 0 else None
+    files = Files(read=known.read, write=(*known.write, bench.work))
+    asked = (*Confinement(uid=uid, files=files, powerless=True, calls=True).options(), "--", TRUE)
+    alone = built(bench.work, "confined", "files.c", "calls.c", "identity.c")
+    driven = built(bench.work, "driven")
+    yield "node, unconfined", lambda: bench.unconfined(count)
+    opened = list(levels(bench.work, bench.spawner))
+    for isolation in opened:
+        yield f"node, level {isolation.level}", lambda isolation=isolation: bench.isolated(isolation, count)
+    yield "C program with launchers", lambda: run(driven, str(count), str(LAUNCHER), *asked)
+    yield "C program without", lambda: run(alone, str(count), *asked)
+    if any(isolation.level is Level.SANDBOX for isolation in opened):
+        yield "bubblewrap alone", lambda: bench.bubblewrap(uid, count)
+
+
 def main(count: int) -> None:
-    """Measure, and print the milliseconds of CPU that one command took: median and least of the rounds."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Measure, and print the milliseconds that one command took, on the clock and of CPU."""
+    with tempfile.TemporaryDirectory() as folder, opened_groups() as groups:
         work = Path(folder)
         work.chmod(0o777)
-        known = system_files()
-        files = Files(read=known.read, write=(*known.write, work))
-        uid = 200_000 if os.geteuid() == 0 else None
-        confined = Confinement(uid=uid, files=files, powerless=True, calls=True)
-        alive = os.open(work / "alive", os.O_RDWR | os.O_CREAT)
-        high = os.dup2(alive, 32)
-        spawner = Spawner(LAUNCHER, high)
-        alone, driven = built(work, "confined", "files.c", "calls.c", "identity.c"), built(work, "driven")
-        asked = (*confined.options(), "--", TRUE)
-        ways: dict[str, Callable[[], None]] = {
-            "node, unconfined": lambda: spawn(spawner, UNCONFINED, count, work),
-            "node, level process": lambda: spawn(spawner, confined, count, work),
-            "C program with launchers": lambda: run(driven, str(count), str(LAUNCHER), *asked),
-            "C program without": lambda: run(alone, str(count), *asked),
-        }
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        found = dict(ways(Bench(work, groups), count))
+        measured = {name: Measured() for name in found}
         for _ in range(ROUNDS):
-            for name, way in ways.items():
-                before = cpu_s()
+            for name, way in found.items():
+                cpu, began = cpu_s(), time.perf_counter()
                 way()
-                found[name].append((cpu_s() - before) / count * 1000)
-    table = Table("", "median ms", "least ms")
-    for name, times in found.items():
-        table.add_row(name, f"{statistics.median(times):.2f}", f"{min(times):.2f}")
+                measured[name].wall_ms.append((time.perf_counter() - began) / count * 1000)
+                measured[name].cpu_ms.append((cpu_s() - cpu) / count * 1000)
+    table = Table("", "median ms", "least ms", "median CPU ms", "least CPU ms")
+    for name, took in measured.items():
+        each = (took.wall_ms, took.cpu_ms)
+        table.add_row(name, *(f"{pick(times):.2f}" for times in each for pick in (statistics.median, min)))
     Console().print(table)
 
 
