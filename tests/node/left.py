@@ -48,8 +48,9 @@ def in_groups(rig: Rig) -> list[int]:
         groups = [group for group in FILES.children(folder) if not group.endswith("/node")]
         while groups:
             group = groups.pop()
-            found += [int(pid) for pid in FILES.read(f"{group}/cgroup.procs").split()]
-            groups += FILES.children(group)
+            with suppress(FileNotFoundError):  # it has been removed meanwhile, so nothing is in it
+                found += [int(pid) for pid in FILES.read(f"{group}/cgroup.procs").split()]
+                groups += FILES.children(group)
     return found
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,9 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Prison]:
 
 
 def gone(cell: Prison, before: set[int]) -> bool:
-    """Whether no process is left but those that were there ``before``."""
-    return cell.alive() <= before
+    """Wait until no process is left but those that were there ``before``: launchers go last, after the end was told."""
+    until(lambda: cell.alive() <= before)
+    return True
 
 
 @pytest.mark.parametrize(
@@ -188,12 +190,19 @@ def test_the_environment_of_a_task_does_nothing_before_it_is_confined_and_shows_
     until(lambda: list(cell.shared.glob("linker.*")))
     maker = until(lambda: next((each for each in tree(cell) if each.name() == "bwrap"), None))
     assert "SECRET" not in maker.environ()
-    assert not [word for each in tree(cell) for word in each.cmdline() if "kept" in word]
+    assert not [word for each in tree(cell) for word in words(each) if "kept" in word]
     cell.engine.cancel(NODE, [lease.attempt], 0, cell.rig.term)
     cell.reader.outcome(lease.attempt)
     assert not [path for path in cell.shared.glob("linker.*") if "bwrap" in path.read_text()]
     for path in cell.shared.glob("linker.*"):
         path.unlink()
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; nothing of one that has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
 
 
 def tree(cell: Prison) -> list[psutil.Process]:
