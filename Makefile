@@ -24,6 +24,7 @@ test: $(READY) ## the whole suite, under 20 minutes on two cores
 	sh scripts/browser.sh
 	sh scripts/nftables.sh
 	sh scripts/sandbox.sh
+	sh scripts/containers.sh
 	# a third process works while the others wait for servers
 	$(PY) -m pytest -q -n 3 --durations 15
 

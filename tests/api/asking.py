@@ -20,10 +20,12 @@ from tidemill.api.limits import Rates
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, NodeId, OwnerKind
-from tidemill.model.lease import Event, EventKind, NodeInfo, Outcome, OutcomeKind
+from tidemill.model.lease import BuildLease, Event, EventKind, NodeInfo, Outcome, OutcomeKind
 from tidemill.model.outlook import NodeOutlook, Outlook, Waiter
 from tidemill.model.principal import PrincipalKind, Role
 from tidemill.model.region import Regions
+from tidemill.scheduler.leases import LeaseMaker
+from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import KeyRing
 from tidemill.service import first_start
 from tidemill.service.parts import Limits, Parts
@@ -31,6 +33,7 @@ from tidemill.store import api_keys, deploys, executions, ledger_claim, ledger_s
 from tidemill.store import identity as stored_identity
 from tidemill.store.api_keys import ApiKey
 from tidemill.store.database import Connection, Database
+from tidemill.store.deploys import StoredImage
 from tidemill.store.identity import Account
 from tidemill.store.ledger_claim import TaskClaim
 from tidemill.store.schema import build, job, revision
@@ -154,13 +157,16 @@ class Api:
         """The newest build."""
         return BuildKey(self.builds()[-1].key)
 
-    def finish_build(self, key: BuildKey | None = None, manifest: Mapping[str, object] | None = None) -> str:
+    def finish_build(
+        self, key: BuildKey | None = None, manifest: Mapping[str, object] | None = None, reference: str = ""
+    ) -> str:
         """End a build as the scheduler does when its image is stored; the digest of the image."""
         digest = f"{len(self.builds()):064x}"
         which = self.build_key() if key is None else key
+        image = StoredImage(digest=digest, size_bytes=1, reference=reference)
         self.parts.database.write(
             lambda connection: deploys.finish_build(
-                connection, which, image_digest=digest, size_bytes=1, manifest=manifest or {}, now=self.now[0]
+                connection, which, image=image, manifest=manifest or {}, now=self.now[0]
             )
         )
         return digest
@@ -170,6 +176,14 @@ class Api:
         self.parts.database.write(
             lambda connection: deploys.fail_build(connection, key, message=message, now=self.now[0])
         )
+
+    def build_lease(self) -> BuildLease:
+        """What the scheduler would give a node for the newest build."""
+        policy = SchedulerPolicy(task_url="http://t/v0", run_url="http://t")
+        maker = LeaseMaker(database=self.parts.database, keyring=self.parts.keyring, policy=policy)
+        (lease,) = maker.make([AttemptId(OwnerKind.BUILD, self.build_key(), 0, 1)]).leases
+        assert isinstance(lease, BuildLease)
+        return lease
 
     def drop_expired(self) -> int:
         """What the scheduler does about once a minute."""

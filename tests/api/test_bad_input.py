@@ -69,7 +69,7 @@ RUNTIME: Final[list[tuple[dict[str, Any], str, str, str]]] = [
     ({"diskPercent": 9}, "diskPercent", "9", "10 to 95"),
     ({"diskPercent": 96}, "diskPercent", "96", "10 to 95"),
     ({"diskPercent": "50"}, "diskPercent", '"50"', "a whole number"),
-    ({"dockerConfig": "{}"}, "dockerConfig", "", "does not run"),
+    ({"dockerConfig": "{}"}, "dockerConfig", "", "spec.runtime.image names none"),
     ({"dockerConfig": 7}, "dockerConfig", "7", "text"),
     ({"ports": 80}, "ports", "80", "a list"),
     ({"ports": [80]}, "ports[0]", "80", "an object"),

@@ -46,7 +46,7 @@ SPECS: Final[list[tuple[dict[str, Any], bool]]] = [
         for path, good in (("/a", True), ("/..a/b..", True), ("/a/..", False), ("/../a", False), ("a", False))
     ),
     *(({"runtime": {"network": value}}, good) for value, good in (("none", True), ("", True), ("off", False))),
-    *(({"runtime": {"dockerConfig": value}}, good) for value, good in (("", True), ("{}", False))),
+    *(({"runtime": {"dockerConfig": value}}, good) for value, good in (("", True), (7, False))),
     *(({"runtime": {"envs": [{"name": name}]}}, good) for name, good in (("A", True), ("", False), ("A=B", False))),
     *(({"runtime": {"envs": [{"name": "A", "value": text}]}}, good) for text, good in (("b\n", True), ("\0", False))),
     *((policy(neverOn=[word]), good) for word, good in ((1, True), (0, False), ("Timeout", True), ("Lost", False))),

@@ -95,7 +95,7 @@ def test_the_first_closed_directory_is_found_and_what_does_not_exist_is_open(tmp
 
 
 def test_a_node_that_cannot_confine_says_why_and_starts_nothing(rig: Rig) -> None:
-    engine = rig.engine(isolation="container")
+    engine = rig.engine(isolation="container", task_uid_count=0)
     with pytest.raises(EngineUnavailable, match="isolation is container, which this machine does not have"):
         engine.nodes()
 

@@ -67,6 +67,7 @@ def test_a_build_that_succeeds_activates_its_revision(sim: Sim, tmp_path: Path) 
     assert sim.database.read(lambda connection: connection.execute(query).all()) == [("built", DIGEST, 7)]
     (lease,) = leases
     assert isinstance(lease, BuildLease)
+    assert lease.source is not None
     assert lease.source.name == f"sources/{'d' * 64}.zip"
     assert (lease.memory_mb, lease.timeout_s, lease.max_entries) == (100, 600, 200_000)
     assert sim.violations(at_rest=True) == []

@@ -144,13 +144,12 @@ def job_request(body: JobBody, *, name: str, upload: bool, watched: bool) -> Job
     """What the body asks for, of the job ``name``. Raises Invalid for what no job of this server can be."""
     spec = body.spec or SpecBody()
     runtime = spec.runtime or RuntimeBody()
-    if runtime.docker_config:
-        raise Invalid("spec.runtime.dockerConfig is for images of a registry, which this server does not run")
     return JobRequest(
         name=name,
         metadata=_metadata(body.metadata or MetadataBody()),
         spec=_spec(spec, runtime),
         image=runtime.image or "",
+        docker_config=runtime.docker_config or "",
         revision=active_wish(spec.revision),
         from_manifest=tuple(_left_to_manifest(runtime)),
         upload=upload,

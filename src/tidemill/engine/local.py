@@ -161,7 +161,8 @@ class LocalEngine:
         if isinstance(lease, BuildLease):
             # nobody knows the digest yet: whoever commits the outcome moves the image to where it stays
             upload = self._blob_path(incoming_blob(lease.attempt.owner, lease.attempt.number))
-            return replace(lease, source=self._with_url(lease.source), upload_url=upload.absolute().as_uri())
+            source = None if lease.source is None else self._with_url(lease.source)
+            return replace(lease, source=source, upload_url=upload.absolute().as_uri())
         return replace(lease, image=self._with_url(lease.image))
 
     def _with_url(self, blob: BlobRef) -> BlobRef:

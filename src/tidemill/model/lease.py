@@ -85,12 +85,24 @@ class TaskLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """An image of a registry to be fetched. ``credentials`` are ``USER:PASSWORD`` for that registry, or empty."""
+
+    reference: str
+    credentials: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildLease:
-    """An attempt of a build: from a source archive to an image, which goes to ``upload_url`` (filled by engines)."""
+    """An attempt of a build: from a source archive to an image, which goes to ``upload_url`` (filled by engines).
+
+    With ``pull`` there is no source: the image is one of a registry.
+    """
 
     attempt: AttemptId
     log_key: int
-    source: BlobRef
+    source: BlobRef | None
+    pull: Pull | None = None
     upload_url: str = ""
     memory_mb: int
     timeout_s: float

@@ -3,15 +3,16 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from tidemill.model.lease import BuildLease, TaskLease
-from tidemill.node.build.archive import APP_NAME, ImageManifest
-from tidemill.node.build.delivery import IMAGE_FILE, SOURCE_FILE
-from tidemill.node.isolation.protocol import Needs
+from tidemill.node.build.archive import APP_NAME, ImageManifest, RootConfig
+from tidemill.node.build.delivery import CREDENTIALS_FILE, IMAGE_FILE, SOURCE_FILE
+from tidemill.node.isolation.container.bundle import WORK_INSIDE
+from tidemill.node.isolation.protocol import Needs, Root
 
 TASK_FILE: Final = "task.json"
 RESULT_FILE: Final = "result.json"
@@ -44,6 +45,8 @@ class TaskPlaces:
 
 def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlaces, arguments_url: str) -> Invocation:
     """How to run a task in its ``places``; in a network of its own it finds its arguments at the same URL."""
+    if manifest.root is not None:
+        return _root_invocation(lease, manifest, manifest.root, places, arguments_url)
     app, own = places.image / APP_NAME, str(places.work)
     defaults = {
         "PATH": DEFAULT_PATH,
@@ -57,37 +60,59 @@ def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlace
     environment = {**defaults, **lease.environment}
     if manifest.language == "python":
         environment["PATH"] = f"{app / '.venv' / 'bin'}:{environment['PATH']}"
-    environment |= {
+    environment |= _own_variables(lease, own, arguments_url)
+    prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
+    needs = replace(_needs(lease, arguments_url), read=(places.image, *prefix), write=(places.work,))
+    return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
+
+
+def _root_invocation(
+    lease: TaskLease, manifest: ImageManifest, root: RootConfig, places: TaskPlaces, arguments_url: str
+) -> Invocation:
+    """Of an image with a root file system: later wins of image, lease, and what a task has to know of where it is."""
+    defaults = {"PATH": DEFAULT_PATH, "HOME": WORK_INSIDE, "NO_PROXY": "127.0.0.1,localhost"}
+    own = _own_variables(lease, WORK_INSIDE, arguments_url)
+    needs = replace(_needs(lease, arguments_url), root=Root(path=places.image / APP_NAME, work=places.work))
+    return Invocation(
+        words=manifest.command,
+        directory=Path(root.directory),
+        environment={**defaults, **root.environment, **lease.environment, **own},
+        needs=needs,
+    )
+
+
+def _needs(lease: TaskLease, arguments_url: str) -> Needs:
+    listen = None if lease.network else urlsplit(arguments_url).port
+    return Needs(network=lease.network, volumes=lease.volumes, listen=listen, memory_mb=lease.memory_mb)
+
+
+def _own_variables(lease: TaskLease, work: str, arguments_url: str) -> dict[str, str]:
+    """What every task has to know of where it is; ``work`` is its private directory as it sees it."""
+    return {
         "BL_EXECUTION_DATA_URL": arguments_url,
         "BL_TASK_KEY": POSITION_VARIABLE,
         POSITION_VARIABLE: "0",
         "TASK_INDEX": str(lease.attempt.index),
         "BL_TASK_PREFIX": f"{lease.attempt.index}-",
-        "TIDEMILL_TASK_FILE": f"{own}/{TASK_FILE}",
-        "TIDEMILL_RESULT_FILE": f"{own}/{RESULT_FILE}",
-        "TIDEMILL_WORK_DIR": own,
+        "TIDEMILL_TASK_FILE": f"{work}/{TASK_FILE}",
+        "TIDEMILL_RESULT_FILE": f"{work}/{RESULT_FILE}",
+        "TIDEMILL_WORK_DIR": work,
         "TIDEMILL_ATTEMPT": str(lease.attempt.number),
     }
-    prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
-    needs = Needs(
-        read=(places.image, *prefix),
-        write=(places.work,),
-        network=lease.network,
-        volumes=lease.volumes,
-        listen=None if lease.network else urlsplit(arguments_url).port,
-        memory_mb=lease.memory_mb,
-    )
-    return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 
 def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapping[str, str]) -> Invocation:
-    """How to run a build of the source in ``work`` (build/delivery.py).
+    """How to run a build of the source in ``work``, or a pull (build/delivery.py).
 
     ``variables`` is the node's own environment, ``cache`` the directory of uv's cache.
     """
+    what: tuple[str, ...] = ("--source", str(work / SOURCE_FILE))
+    module = "tidemill.node.build"
+    if lease.pull is not None:
+        what = ("--image", lease.pull.reference, "--credentials", str(work / CREDENTIALS_FILE))
+        module = "tidemill.node.build.oci"
     words = (
-        *(sys.executable, "-m", "tidemill.node.build"),
-        *("--source", str(work / SOURCE_FILE), "--out", str(work / IMAGE_FILE)),
+        *(sys.executable, "-m", module, *what, "--out", str(work / IMAGE_FILE)),
         *("--result", str(work / RESULT_FILE), "--work", str(work)),
         *("--max-unpacked-bytes", str(lease.max_unpacked_bytes), "--max-entries", str(lease.max_entries)),
     )

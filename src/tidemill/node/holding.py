@@ -24,7 +24,7 @@ WORDS: Final[Mapping[str, Protection]] = {
     "own_temporary": Protection.OWN_TEMPORARY,
 }
 # what a level does for those attempts alone whose job asks for it
-ABILITIES: Final = frozenset({"no_network", "volumes"})
+ABILITIES: Final = frozenset({"no_network", "volumes", "oci_images"})
 _LANDLOCK: Final = "landlock_"
 _LEVEL: Final = "isolation_"
 # builds are one user, which sees all that is its own

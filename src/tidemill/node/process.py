@@ -117,7 +117,7 @@ class _Node:
         self._incarnation = secrets.token_hex(8)
         if (old := read_card(places.card)) is not None:
             remove_socket(settings.data_dir, Path(old.socket))
-        alive = _open_alive(places.own / "alive.lock")
+        alive = _open_alive(places.own / "alive.lock", found)
         past = read_journal(places.own / "journal")
         _kill_left(past)
         self._files = CgroupFiles()
@@ -162,6 +162,7 @@ class _Node:
             arguments=self._arguments,
             worker=self._chores,
             variables=node_environment(os.environ),  # noqa: TID251  # what builds are given
+            no_roots=found.containers.problem,
         )
         capacity = Capacity(memory_mb=settings.memory_mb, slots=settings.slots)
         self._supervisor = Supervisor(tools, place, capacity)
@@ -255,8 +256,10 @@ def _work_roots(settings: NodeSettings, isolation: Isolation) -> WorkRoots:
     return open_work_roots(settings.data_dir, candidates, passable=isolation.users.own)
 
 
-def _open_alive(path: Path) -> int:
+def _open_alive(path: Path, found: Found) -> int:
     """The lock that a node shares with its launchers. Waits until those of the predecessor have ended their trees."""
+    # first: a container that was made and not started waits, and holds the lock, for ever
+    found.containers.clear(found.machine.settings.data_dir)
     fd = take_lock(path, REAP_PATIENCE_S)
     if fd is None:
         log.error("processes of the node before this one do not end; they may still be alive")

@@ -148,17 +148,11 @@ class LaunchedProcess:
         self.fd = ours.fileno()
 
     def facts(self) -> list[Fact]:
-        try:
-            data, fds, _flags, _address = socket.recv_fds(self._socket, 4096, 1, socket.MSG_CMSG_CLOEXEC)
-        except (BlockingIOError, InterruptedError):
+        heard = hear(self._socket, self._rest)
+        if heard is None:
             return []
-        except ConnectionError:
-            data, fds = b"", []
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        # the kernel keeps what came with a descriptor apart from what came after it
-        found: list[Fact] = [Listening(socket.socket(fileno=fd)) for fd in fds]
-        found += [_parse_fact(line) for line in lines if line != _LISTENING]
-        if not data and (self._last is None or isinstance(self._last, Listening | Started)) and not found:
+        found, self._rest, is_over = heard
+        if is_over and (self._last is None or isinstance(self._last, Listening | Started)) and not found:
             found = [Vanished()]
         if found:
             self._last = found[-1]
@@ -177,6 +171,24 @@ class LaunchedProcess:
     def _send(self, order: bytes) -> None:
         with suppress(OSError):
             self._socket.send(order)
+
+
+def hear(control: socket.socket, rest: bytes) -> tuple[list[Fact], bytes, bool] | None:
+    """What a launcher has said behind ``rest``, what is left of that, and whether it says no more; None for nothing.
+
+    Raises ValueError for what no launcher says.
+    """
+    try:
+        data, fds, _flags, _address = socket.recv_fds(control, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except ConnectionError:
+        data, fds = b"", []
+    *lines, rest = (rest + data).split(b"\n")
+    # the kernel keeps what came with a descriptor apart from what came after it
+    found: list[Fact] = [Listening(socket.socket(fileno=fd)) for fd in fds]
+    found += [_parse_fact(line) for line in lines if line != _LISTENING]
+    return found, rest, not data
 
 
 def _launcher_files(control: int, command: Command, alive_fd: int) -> list[tuple[int, int, int]]:
@@ -309,6 +321,7 @@ class Spawner:
         self._alive_fd = alive_fd
         self._launchers: set[int] = set()
         self._leaving: list[int] = []
+        self._expected: dict[int, Path] = {}
         if launcher is not None:
             _become_subreaper()
 
@@ -319,6 +332,39 @@ class Spawner:
         process = LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append)
         self._launchers.add(process.pid)
         return process
+
+    def run_ours(
+        self, words: list[str], output: tuple[int, int] | None, control: int | None, pid_file: Path | None = None
+    ) -> int:
+        """Start a program of the node's own, which is nobody's orphan until ``leave``; returns its process number.
+
+        ``output`` are its stdout and stderr, None for nowhere. With ``control`` it gets that descriptor and the alive
+        lock as a launcher does. ``pid_file`` is where it writes the number of a process that it leaves to us when it
+        ends. Raises OSError.
+        """
+        files: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        ]
+        if output is None:
+            files += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+        else:
+            files += [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(output, start=1)]
+        if control is not None:
+            files += [(os.POSIX_SPAWN_DUP2, control, CONTROL_FD), (os.POSIX_SPAWN_DUP2, self._alive_fd, ALIVE_FD)]
+        pid = os.posix_spawn(words[0], words, {"PATH": os.defpath}, file_actions=files)
+        self._launchers.add(pid)
+        if pid_file is not None:
+            self._expected[pid] = pid_file
+        return pid
+
+    def own(self, pid: int) -> None:
+        """A child that we have inherited is to be kept, as a launcher is."""
+        self._launchers.add(pid)
+
+    def leave(self, pid: int) -> None:
+        """A child of ours has said its last word, or will: it is reaped by and by."""
+        self._expected.pop(pid, None)
+        self._leaving.append(pid)
 
     def reap(self) -> None:
         """Collect the launchers that have said their last word. To be called now and then; it never blocks."""
@@ -334,12 +380,20 @@ class Spawner:
         Blocks until all are gone, a second at most; it takes a task that kills its launcher to need this.
         """
         deadline = time.monotonic() + SWEEP_S
-        while (orphans := _children() - self._launchers) and time.monotonic() < deadline:
+        while (orphans := _children() - self._launchers - self._left_to_us()) and time.monotonic() < deadline:
             for pid in orphans:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for pid in orphans:
                 _has_left(pid)
+
+    def _left_to_us(self) -> set[int]:
+        """Who was left to us by a program of ours whose end nobody has looked at yet."""
+        found: set[int] = set()
+        for file in self._expected.values():
+            with suppress(OSError, ValueError):
+                found.add(int(file.read_text()))
+        return found
 
 
 def _become_subreaper() -> None:

@@ -13,7 +13,7 @@ from tidemill.model.ids import AttemptId
 from tidemill.model.lease import Acknowledgement, BuildLease, Lease, Outcome, OutcomeKind, Refusal
 from tidemill.node.arguments import ArgumentsServer
 from tidemill.node.build.archive import ImageManifest
-from tidemill.node.build.delivery import give_source, take_image
+from tidemill.node.build.delivery import give_credentials, give_source, take_image
 from tidemill.node.environment import (
     RESULT_FILE,
     TASK_FILE,
@@ -66,7 +66,10 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where attempts run, and the environment that builds get."""
+    """Where attempts run, and the environment that builds get.
+
+    ``no_roots`` is why no image with a root file system of its own runs here, "" when such images do.
+    """
 
     roots: WorkRoots
     cache: Path
@@ -74,6 +77,7 @@ class Workplace:
     arguments: ArgumentsServer
     worker: Worker
     variables: Mapping[str, str] = field(repr=False)
+    no_roots: str = ""
 
 
 class Supervisor:
@@ -192,6 +196,9 @@ class Supervisor:
 
         if isinstance(lease, BuildLease):
             source = lease.source
+            if source is None:
+                self._enqueue(held)
+                return
             self._place.worker.submit(lambda: check_digest(file_path(source.url), source.digest), checked)
         elif self._place.images.find(lease.image.digest) is not None:
             self._enqueue(held)
@@ -283,11 +290,16 @@ class Supervisor:
         lease = held.lease
         work.mkdir(mode=0o700)
         if isinstance(lease, BuildLease):
-            give_source(file_path(lease.source.url), work)
+            if lease.source is not None:
+                give_source(file_path(lease.source.url), work)
+            if lease.pull is not None and lease.pull.credentials:
+                self._tools.isolation.users.hand_over(seat, give_credentials(lease.pull.credentials, work))
             self._tools.isolation.users.hand_over(seat, work)
             return build_invocation(lease, work, self._place.cache, self._place.variables)
         manifest = self._place.images.find(lease.image.digest)
         assert manifest is not None
+        if manifest.root is not None and self._place.no_roots:
+            raise ValueError(f"its image is one of a registry, which needs containers: {self._place.no_roots}")
         (work / TASK_FILE).write_bytes(lease.arguments.encode("utf-8", "surrogatepass"))
         for path in (work / TASK_FILE, work):
             self._tools.isolation.users.hand_over(seat, path)

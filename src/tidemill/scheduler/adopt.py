@@ -38,7 +38,13 @@ def _described(result: str | None) -> BuiltImage | None:
         return None
     if not (isinstance(digest, str) and _DIGEST.fullmatch(digest) and isinstance(size, int)):
         return None
-    return BuiltImage(digest=digest, size_bytes=size, manifest=manifest if isinstance(manifest, dict) else {})
+    reference = described.get("reference", "")
+    return BuiltImage(
+        digest=digest,
+        size_bytes=size,
+        manifest=manifest if isinstance(manifest, dict) else {},
+        reference=reference if isinstance(reference, str) else "",
+    )
 
 
 def _moved(blobs: Blobs, attempt: AttemptId, digest: str) -> bool:

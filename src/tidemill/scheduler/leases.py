@@ -10,10 +10,10 @@ from typing import Final
 from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
 from tidemill.model.job import JobSpec, Network
-from tidemill.model.lease import BlobRef, BuildLease, Lease, TaskLease
+from tidemill.model.lease import BlobRef, BuildLease, Lease, Pull, TaskLease
 from tidemill.model.volume import Volume, volumes_of
 from tidemill.scheduler.policy import SchedulerPolicy
-from tidemill.secrets import TASK_CLIENT_ID, KeyRing
+from tidemill.secrets import TASK_CLIENT_ID, KeyRing, KeyRingError
 from tidemill.store import inputs, jobs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
@@ -61,7 +61,10 @@ class LeaseMaker:
         failed: dict[AttemptId, str] = {}
         for attempt in attempts:
             if attempt.kind is OwnerKind.BUILD:
-                leases.append(self._build(attempt, builds[attempt.owner], ttl_s))
+                try:
+                    leases.append(self._build(attempt, builds[attempt.owner], ttl_s))
+                except KeyRingError as error:
+                    failed[attempt] = f"its registry's credentials cannot be opened: {error}"
                 continue
             common = shared[attempt.owner]
             text = arguments.get((common.facts.input_set, attempt.index))
@@ -157,7 +160,8 @@ class LeaseMaker:
         return BuildLease(
             attempt=attempt,
             log_key=facts.job,
-            source=BlobRef(name=source_blob(facts.source_digest), digest=facts.source_digest),
+            source=None if facts.image else BlobRef(name=source_blob(facts.source_digest), digest=facts.source_digest),
+            pull=self._pull(facts) if facts.image else None,
             memory_mb=facts.memory_mb,
             timeout_s=facts.timeout_s,
             max_unpacked_bytes=self._policy.unpacked_max_bytes,
@@ -165,6 +169,13 @@ class LeaseMaker:
             grace_s=self._policy.grace_s,
             log_max_bytes=self._policy.log_max_bytes,
             ttl_s=ttl_s,
+        )
+
+    def _pull(self, facts: BuildFacts) -> Pull:
+        """Raises KeyRingError."""
+        sealed = facts.credentials_sealed
+        return Pull(
+            reference=facts.image, credentials=self._keyring.open(sealed, f"build/{facts.key}") if sealed else ""
         )
 
 

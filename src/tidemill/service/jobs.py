@@ -12,7 +12,7 @@ from tidemill.model.ids import JOB_NAME, REVISION_ID, JobKey, new_key
 from tidemill.model.job import MASK, Job, JobSpec, Revision
 from tidemill.model.principal import Principal, Role
 from tidemill.model.states import JobState
-from tidemill.service import callbacks, specs
+from tidemill.service import callbacks, pulls, specs
 from tidemill.service.parts import Parts
 from tidemill.service.specs import Editor, SpecChange
 from tidemill.store import job_writes, jobs, workspaces
@@ -30,13 +30,15 @@ _CLI_BUILDING_S: Final = 8
 class JobRequest:
     """A job as a request describes it. ``upload``: bytes follow. ``watched``: by the official command line.
 
-    ``image`` and ``revision`` are empty for no wish. ``from_manifest`` names members left to the archive's blaxel.toml.
+    ``image`` and ``revision`` are empty for no wish. ``docker_config`` holds credentials for the image's registry, as
+    JSON text, or is empty. ``from_manifest`` names members left to the archive's blaxel.toml.
     """
 
     name: str
     metadata: MetadataChange
     spec: SpecChange
     image: str = ""
+    docker_config: str = field(default="", repr=False)
     revision: str = ""
     from_manifest: tuple[str, ...] = ()
     upload: bool = False
@@ -161,6 +163,9 @@ def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetim
     if capability:
         building_s = _CLI_BUILDING_S if request.watched else 0
         upload = NewUpload(digest=secrets.capability_digest(capability), building_s=building_s)
+    # the bytes of an upload are the image
+    image = "" if upload is not None else request.image
+    pull = pulls.new_pull(parts, image, request.docker_config, now=now)
     return capability, JobWrite(
         key=JobKey(new_key(int(now.timestamp() * 1000))),
         workspace=principal.workspace,
@@ -169,7 +174,8 @@ def _write(parts: Parts, principal: Principal, request: JobRequest, now: datetim
         metadata=request.metadata,
         editor=Editor(change=request.spec, regions=parts.regions, keyring=parts.keyring),
         upload=upload,
-        image=request.image,
+        pull=pull,
+        image=request.image if pull is None else pull.image,
         from_manifest=request.from_manifest,
         revision=request.revision,
         canary=request.spec.rollout.named,

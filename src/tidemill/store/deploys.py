@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 
 from tidemill.model.ids import BuildKey, JobKey, new_image_tag
-from tidemill.model.image import image_ref
+from tidemill.model.image import image_ref, registry_ref
 from tidemill.model.job import KEPT_REVISIONS, MAX_CONCURRENT_TASKS, JobSpec, Network
 from tidemill.model.states import JobState
 from tidemill.store import callbacks, canaries, jobs, schema, specs, triggers, uploads
@@ -121,6 +121,15 @@ def drop_staged(connection: Connection, row: AnyRow) -> None:
     connection.execute(update(schema.job).where(_JOB.key == row.key).values(staged_revision=""))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """What a build has left in the blob store; ``reference`` is what a pull says it has pulled."""
+
+    digest: str
+    size_bytes: int
+    reference: str = ""
+
+
 def build_started(connection: Connection, build: BuildKey, now: datetime) -> None:
     """A node has begun to build. Four statements at most; nothing happens when the deploy was superseded."""
     row = _building(connection, build)
@@ -133,12 +142,11 @@ def finish_build(
     connection: Connection,
     build: BuildKey,
     *,
-    image_digest: str,
-    size_bytes: int,
+    image: StoredImage,
     manifest: Mapping[str, object],
     now: datetime,
 ) -> None:
-    """The image of a staged revision is stored: the revision becomes the active one. About twelve statements.
+    """The image of a staged revision is stored: the revision becomes the active one. About thirteen statements.
 
     ``manifest`` is the ``[runtime]`` table of the archive's blaxel.toml: it sets what the request left out
     (docs/wire.md, JobRuntime). Nothing happens when a newer deploy, or a delete, has taken the build's place.
@@ -146,27 +154,23 @@ def finish_build(
     row = _building(connection, build)
     if row is None:
         return
-    name, revision = row.name, row.staged_revision
+    revision = row.staged_revision
     document, members = connection.execute(
         select(_REVISION.spec, _REVISION.from_manifest).where(_REVISION.job == row.key, _REVISION.id == revision)
     ).one()
-    tag = new_image_tag()
-    connection.execute(
-        insert(schema.image).values(
-            workspace=row.workspace, name=name, tag=tag, digest=image_digest, size_bytes=size_bytes, created_at=now
-        )
-    )
+    wanted = connection.scalar(select(schema.build.c.image).where(schema.build.c.key == build))
+    named = _pulled(image, wanted) if wanted else _named(connection, row, image, now)
     spec = _from_manifest(specs.decode(document), members, manifest)
-    spec = replace(spec, runtime=replace(spec.runtime, image=image_ref(name, tag)))
+    spec = replace(spec, runtime=replace(spec.runtime, image=named))
     connection.execute(
         update(schema.revision)
         .where(_REVISION.job == row.key, _REVISION.id == revision)
-        .values(spec=specs.encode(spec), image_digest=image_digest)
+        .values(spec=specs.encode(spec), image_digest=image.digest)
     )
     jobs.move(
         connection,
         row,
-        Move(state=JobState.DEPLOYING, message=f"built {image_ref(name, tag)}", revision=revision),
+        Move(state=JobState.DEPLOYING, message=f"{'pulled' if wanted else 'built'} {named}", revision=revision),
         now=now,
     )
     connection.execute(update(schema.job).where(_JOB.key == row.key).values(staged_revision=""))
@@ -174,6 +178,20 @@ def finish_build(
     after = jobs.row_by_key(connection, JobKey(row.key))
     message = f"revision {revision} is active{canaries.story(row.canary_revision, canaries.rollout_of(after))}"
     rest(connection, after, message=message, revision=revision, now=now)
+
+
+def _pulled(image: StoredImage, wanted: str) -> str:
+    """What was asked for, with the digest that it had."""
+    # what a build says of itself is believed as far as it fits
+    return image.reference if image.reference.startswith(wanted) and registry_ref(image.reference) else wanted
+
+
+def _named(connection: Connection, row: AnyRow, image: StoredImage, now: datetime) -> str:
+    """Give an image that was built here its name. One statement."""
+    tag = new_image_tag()
+    values = {"workspace": row.workspace, "name": row.name, "tag": tag, "digest": image.digest, "created_at": now}
+    connection.execute(insert(schema.image).values(size_bytes=image.size_bytes, **values))
+    return image_ref(row.name, tag)
 
 
 def fail_build(connection: Connection, build: BuildKey, *, message: str, now: datetime) -> None:

@@ -30,6 +30,7 @@ PLACES: Final = (
     Place(table="signing_key", key="kid", column="private_sealed", about="signing key/{}"),
     Place(table="callback", key="key", column="secret_sealed", about="callback/{}"),
     Place(table="callback", key="key", column="older_sealed", about="callback/{}/older"),
+    Place(table="build", key="key", column="credentials_sealed", about="build/{}"),
     # the last one: until all others are done, the check says that the older key is still needed
     Place(table="key_check", key="id", column="sealed", about="key check"),
 )

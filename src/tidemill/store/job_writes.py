@@ -13,15 +13,19 @@ from tidemill.model.errors import AlreadyExists, Conflict, Invalid, NotFound
 from tidemill.model.ids import BuildKey, ExecutionKey, JobKey, new_revision_id
 from tidemill.model.image import IMAGE_REF, LATEST, image_ref
 from tidemill.model.job import Job, JobSpec, JsonObject
+from tidemill.model.quoted import quoted
 from tidemill.model.states import JobState
 from tidemill.store import callbacks, canaries, deploys, jobs, ledger, rollbacks, schema, specs, triggers, uploads
 from tidemill.store.callbacks import NewSecret
 from tidemill.store.deploys import NewRevision
 from tidemill.store.jobs import Move
 from tidemill.store.schema import AnyRow
-from tidemill.store.uploads import NewUpload
+from tidemill.store.uploads import NewBuild, NewUpload
 
 CANCEL_BATCH: Final = 200
+IMAGES_SAID: Final = (
+    "it must be job/NAME:TAG, an image built here, or one of a registry with its host: docker.io/library/python:3.12"
+)
 
 _JOB: Final = schema.job.c
 _REVISION: Final = schema.revision.c
@@ -64,6 +68,8 @@ class MetadataChange:
 class JobWrite:
     """A request to make or change a job. ``upload`` is set when bytes follow: then the spec is staged.
 
+    ``pull`` is what fetches ``image`` when that is one of a registry: then too, unless the job runs it already.
+
     ``key`` is for a job that is made. ``image`` is the reference that the request asks for, empty for no wish.
     ``from_manifest`` names members that it left out and that the archive's blaxel.toml may set. ``revision`` and
     ``canary`` are its ``revision.active`` and ``revision.canary``, empty for no wish.
@@ -76,6 +82,7 @@ class JobWrite:
     metadata: MetadataChange
     editor: SpecEditor
     upload: NewUpload | None
+    pull: NewBuild | None = None
     image: str = ""
     from_manifest: tuple[str, ...] = ()
     revision: str = ""
@@ -107,10 +114,10 @@ def create(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
     _insert(connection, write, spec, now)
     row = jobs.row_by_key(connection, write.key)
     triggers.keep(connection, row, spec.extra.get("triggers"), now=now)
-    if write.upload is None:
+    if write.upload is None and write.pull is None:
         _activate(connection, row, write, _imaged(connection, write, spec, None), now)
     else:
-        _stage(connection, row, write, write.upload, spec, now)
+        _stage(connection, row, write, spec, now)
     return _secured(connection, row, write, now)
 
 
@@ -137,9 +144,9 @@ def put(connection: Connection, write: JobWrite, *, now: datetime) -> Job:
         _roll_back(connection, row, write, active, back, now)
         return _secured(connection, row, write, now)
     spec = write.editor.edit(base.spec if base else None, biggest)
-    if write.upload is not None:
+    if write.upload is not None or _is_pulled(write, active):
         spec = _with_canary(write, spec, changed=True)
-        _stage(connection, row, write, write.upload, spec, now)
+        _stage(connection, row, write, spec, now)
         return _secured(connection, row, write, now)
     if staged is not None:
         edited = write.editor.edit(staged.spec, biggest)
@@ -183,7 +190,7 @@ def image_digest(connection: Connection, workspace: str, reference: str) -> tupl
     """
     match = IMAGE_REF.fullmatch(reference)
     if match is None:
-        raise Invalid(f"spec.runtime.image is {reference!r}; it must be job/NAME:TAG, an image built here")
+        raise Invalid(f"spec.runtime.image is {quoted(reference)}; {IMAGES_SAID}")
     table = schema.image.c
     wanted = [table.workspace == workspace, table.name == match["name"]]
     if match["tag"] not in {None, LATEST}:
@@ -357,10 +364,13 @@ def _same(write: JobWrite, spec: JobSpec, revision: _Opened) -> bool:
     return _revisioned(spec) == _revisioned(revision.spec) and write.image in {"", revision.spec.runtime.image}
 
 
-def _stage(
-    connection: Connection, row: AnyRow, write: JobWrite, upload: NewUpload, spec: JobSpec, now: datetime
-) -> None:
-    """Keep the spec until its source is built; it takes the place of one that waits already."""
+def _is_pulled(write: JobWrite, active: _Opened | None) -> bool:
+    """A job that is read and written back names what it runs, by its digest: that is not pulled again."""
+    return write.pull is not None and (active is None or write.image != active.spec.runtime.image)
+
+
+def _stage(connection: Connection, row: AnyRow, write: JobWrite, spec: JobSpec, now: datetime) -> None:
+    """Keep the spec until its source is built, or its image pulled; it takes the place of one that waits already."""
     _drop_staged(connection, row, now)
     first = write.revision if not row.revisions_total else ""
     revision = first or new_revision_id()
@@ -370,7 +380,11 @@ def _stage(
     connection.execute(
         update(schema.job).where(_JOB.key == row.key).values(staged_revision=revision, building_until=None)
     )
-    uploads.add(connection, upload, row, revision, now=now)
+    if write.upload is None:
+        assert write.pull is not None
+        uploads.pull(connection, row, revision, write.pull, now=now)
+        return
+    uploads.add(connection, write.upload, row, revision, now=now)
     waiting = Move(state=JobState.UPLOADING, message="waiting for the source archive", revision=revision)
     jobs.move(connection, row, waiting, now=now)
 

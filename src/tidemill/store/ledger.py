@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Update, bindparam, case, func, select, update
 
 from tidemill.model.errors import IllegalMove, NotFound
 from tidemill.model.execution import Reason, Stats
@@ -178,6 +178,10 @@ _MOVE_BUILD: Final = (
         message=bindparam("new_message"),
         started_at=func.coalesce(_BUILD.started_at, bindparam("new_started_at", type_=schema.Instant())),
         ended_at=bindparam("new_ended_at"),
+        # nobody needs them any more
+        credentials_sealed=case(
+            (bindparam("new_ended_at", type_=schema.Instant()).is_(None), _BUILD.credentials_sealed), else_=""
+        ),
     )
 )
 

@@ -13,6 +13,7 @@ from tidemill.model.lease import Event, EventKind, Outcome, OutcomeKind, Positio
 from tidemill.model.retry import DEFAULT_POLICY, backoff
 from tidemill.model.states import TASK_MOVES, BuildEvent, BuildState, ExecutionState, TaskEvent, TaskState
 from tidemill.store import deploys, events, schema, specs
+from tidemill.store.deploys import StoredImage
 from tidemill.store.keys import FIRST, PAIRS, SECOND, pairs
 from tidemill.store.ledger import (
     MESSAGE_MAX,
@@ -49,11 +50,15 @@ _BUILD: Final = schema.build.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltImage:
-    """What a build left: its image lies in the blob store by now. ``manifest`` is its blaxel.toml's runtime table."""
+    """What a build left: its image lies in the blob store by now. ``manifest`` is its blaxel.toml's runtime table.
+
+    ``reference`` is what a pull says it has pulled, with its digest.
+    """
 
     digest: str
     size_bytes: int
     manifest: Mapping[str, object] = field(default_factory=dict)
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,8 +428,7 @@ def _settle_build(connection: Connection, end: _End, built: BuiltImage | None, n
         deploys.finish_build(
             connection,
             key,
-            image_digest=built.digest,
-            size_bytes=built.size_bytes,
+            image=StoredImage(digest=built.digest, size_bytes=built.size_bytes, reference=built.reference),
             manifest=built.manifest,
             now=now,
         )

@@ -164,7 +164,9 @@ build = Table(
     Column("workspace", String(64), nullable=False),
     Column("job", BigInteger, nullable=False, index=True),
     Column("revision", String(64), nullable=False),
-    Column("source_digest", String(64), nullable=False),
+    Column("source_digest", String(64), nullable=False),  # empty for a pull
+    Column("image", Text, nullable=False, server_default=""),  # of a registry, to be pulled instead of built
+    Column("credentials_sealed", Text, nullable=False, server_default=""),  # for that registry, until it has ended
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("lost_in_row", Integer, nullable=False, server_default="0"),

@@ -4,7 +4,7 @@ Its size follows what runs and what is free, never what waits.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -130,13 +130,15 @@ class ExecutionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildFacts:
-    """What a build's lease is made of."""
+    """What a build's lease is made of. ``image`` is what is to be pulled, empty for what is to be built."""
 
     key: BuildKey
     job: JobKey
     source_digest: str
     memory_mb: int
     timeout_s: int
+    image: str = ""
+    credentials_sealed: str = field(default="", repr=False)
 
 
 _LIVE: Final = select(
@@ -303,9 +305,10 @@ def execution_facts(connection: Connection, keys: Sequence[int]) -> dict[int, Ex
 def build_facts(connection: Connection, keys: Sequence[int]) -> dict[int, BuildFacts]:
     """What leases of these builds need. One statement, by primary keys."""
     rows = connection.execute(
-        select(_BUILD.key, _BUILD.job, _BUILD.source_digest, _BUILD.memory_mb, _BUILD.timeout_s).where(
-            _BUILD.key.in_(keys)
-        )
+        select(
+            *(_BUILD.key, _BUILD.job, _BUILD.source_digest, _BUILD.memory_mb, _BUILD.timeout_s),
+            *(_BUILD.image, _BUILD.credentials_sealed),
+        ).where(_BUILD.key.in_(keys))
     )
     return {
         row.key: BuildFacts(
@@ -314,6 +317,8 @@ def build_facts(connection: Connection, keys: Sequence[int]) -> dict[int, BuildF
             source_digest=row.source_digest,
             memory_mb=row.memory_mb,
             timeout_s=row.timeout_s,
+            image=row.image,
+            credentials_sealed=row.credentials_sealed,
         )
         for row in rows
     }

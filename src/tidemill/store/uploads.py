@@ -1,6 +1,6 @@
 """Places to send a source archive to: capabilities that work once, and the builds that come of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -42,13 +42,19 @@ class NewUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewBuild:
-    """What is to be built, and what the build may use."""
+    """What is to be built, and what the build may use.
+
+    With ``image``, one of a registry, that is to be pulled, and ``source_digest`` is empty; ``credentials_sealed`` are
+    for that registry, or empty.
+    """
 
     key: BuildKey
-    source_digest: str
-    size_bytes: int
+    source_digest: str = ""
+    size_bytes: int = 0
     memory_mb: int
     timeout_s: int
+    image: str = ""
+    credentials_sealed: str = field(default="", repr=False)
 
 
 def add(connection: Connection, upload: NewUpload, row: AnyRow, revision: str, *, now: datetime) -> None:
@@ -93,21 +99,7 @@ def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime)
     connection.execute(
         update(schema.upload).where(_UPLOAD.digest == digest, _UPLOAD.used_at.is_(None)).values(used_at=now)
     )
-    biggest = biggest_in(biggest_nodes(connection), "")
-    connection.execute(
-        insert(schema.build).values(
-            key=build.key,
-            workspace=job.workspace,
-            job=job.key,
-            revision=upload.revision,
-            source_digest=build.source_digest,
-            state=BuildState.PENDING.value,
-            # a build that no node has room for would wait for ever
-            memory_mb=build.memory_mb if biggest is None else min(build.memory_mb, biggest),
-            timeout_s=build.timeout_s,
-            created_at=now,
-        )
-    )
+    add_build(connection, job, upload.revision, build, now=now)
     message = f"source received, {build.size_bytes} bytes; the build waits for a node"
     jobs.move(connection, job, Move(state=JobState.BUILDING, message=message, revision=upload.revision), now=now)
     until = now + timedelta(seconds=upload.building_s) if upload.building_s else None
@@ -116,6 +108,34 @@ def take(connection: Connection, digest: str, build: NewBuild, *, now: datetime)
         select(_REVISION.created_by).where(_REVISION.job == job.key, _REVISION.id == upload.revision)
     )
     return Taken(workspace=job.workspace, job=job.name, by=by or "")
+
+
+def pull(connection: Connection, job: AnyRow, revision: str, build: NewBuild, *, now: datetime) -> None:
+    """Nothing has to arrive: make the build of a staged revision, move its job to BUILDING. Six statements."""
+    add_build(connection, job, revision, build, now=now)
+    message = f"image {build.image} is to be pulled; that waits for a node"
+    jobs.move(connection, job, Move(state=JobState.BUILDING, message=message, revision=revision), now=now)
+
+
+def add_build(connection: Connection, job: AnyRow, revision: str, build: NewBuild, *, now: datetime) -> None:
+    """A build that waits for a node. Two statements."""
+    biggest = biggest_in(biggest_nodes(connection), "")
+    connection.execute(
+        insert(schema.build).values(
+            key=build.key,
+            workspace=job.workspace,
+            job=job.key,
+            revision=revision,
+            source_digest=build.source_digest,
+            image=build.image,
+            credentials_sealed=build.credentials_sealed,
+            state=BuildState.PENDING.value,
+            # a build that no node has room for would wait for ever
+            memory_mb=build.memory_mb if biggest is None else min(build.memory_mb, biggest),
+            timeout_s=build.timeout_s,
+            created_at=now,
+        )
+    )
 
 
 def forget(connection: Connection, *, now: datetime) -> list[tuple[JobKey, str]]:

@@ -23,6 +23,7 @@ IMAGE: Final = "job/origin"
 REFUSALS: Final[Mapping[str, str]] = {
     # what the server holds
     r"spec\.runtime\.image is .*; workspace 'default' has no such image": "images come and go",
+    r"spec\.runtime\.dockerConfig .*": "credentials for the image's registry",
     r"job .* has no image: deploy its source": "a first deploy brings bytes or names an image",
     r"spec\.region is .*; the regions are": "a setting of the server",
     r"spec\.revision\.(active|canary) is .*": "revisions come and go",

@@ -19,6 +19,7 @@ from tidemill.api.wire_triggers import MAX_ASYNC_TIMEOUT_S, MAX_RETRY, MAX_TASKS
 from tidemill.api.wire_triggers import MAX_TIMEOUT_S as MAX_TRIGGER_TIMEOUT_S
 from tidemill.model.canary import MAX_STICKY_S, WHOLE_PERCENT
 from tidemill.model.execution import Reason
+from tidemill.model.image import MAX_REF, REGISTRY_PATTERN
 from tidemill.model.job import MAX_CONCURRENT_TASKS, MAX_RETRIES, MAX_TIMEOUT_S, MIN_MEMORY_MB
 from tidemill.model.principal import Role
 from tidemill.model.retry import MAX_FACTOR, MAX_WAIT_S, RETRIED_REASONS
@@ -88,7 +89,10 @@ _SELECTS: Final = ("status", "exitCode", "reason", "indices")
 
 _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
     "RuntimeBody": {
-        "image": _or_empty(_like("job/[a-z0-9-]{1,49}(:[A-Za-z0-9._-]{1,64})?"), said="an image built here"),
+        "image": _or_empty(
+            {"anyOf": [_like("job/[a-z0-9-]{1,49}(:[A-Za-z0-9._-]{1,64})?"), _like(REGISTRY_PATTERN, MAX_REF)]},
+            said="an image built here, or one of a registry with its host",
+        ),
         "memory": _MEMORY,
         "timeout": _or_null(_whole(0, MAX_TIMEOUT_S), said="seconds; 0 is back to the default"),
         "maxRetries": _or_null(_whole(0, MAX_RETRIES)),
@@ -96,7 +100,9 @@ _LIMITS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "generation": _or_empty(_words(*GENERATIONS, said="changes nothing")),
         "network": _or_empty(_words("on", "none", said="none: a task reaches nothing but its own loopback")),
         "diskPercent": _or_null(_NO_WISH, _whole(10, 95)),
-        "dockerConfig": {"enum": ["", None], "description": "for images of a registry, which this server does not run"},
+        "dockerConfig": _or_null(
+            TEXT, said='{"auths": {HOST: {"auth": ...}}} as JSON text, for an image of a registry'
+        ),
     },
     "RetryPolicyBody": {
         "initialSeconds": _WAIT_S,

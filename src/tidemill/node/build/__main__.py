@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from tidemill.manifest import Manifest, ManifestError, load_manifest
 from tidemill.node.build import BuildError
 from tidemill.node.build.archive import APP_NAME, ImageManifest, PackedImage, pack_image
+from tidemill.node.build.ending import CANNOT_BUILD, CANNOT_NOW, fail, terminate, write_whole
 from tidemill.node.build.entrypoint import Language, check_command, find_entrypoint
 from tidemill.node.build.python import build_environment
 from tidemill.node.build.source import SourceLimits, unpack_source
@@ -27,9 +27,6 @@ from tidemill.node.build.source import SourceLimits, unpack_source
 BUILD_ENV_NAME: Final = ".env.build"
 # what a deploy adds for the build alone (contract 5.4): build arguments and registry credentials never reach an image
 BUILD_ONLY: Final = (BUILD_ENV_NAME, ".docker")
-CANNOT_BUILD: Final = 1
-CANNOT_NOW: Final = 75  # EX_TEMPFAIL of sysexits.h
-TERMINATED: Final = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +42,16 @@ class BuildRequest:
 
 def main(arguments: Sequence[str], variables: Mapping[str, str]) -> int:
     """Build as ``arguments`` say, with ``variables`` as the environment of installers. Returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
     request = _parse(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="build-", dir=request.work, ignore_cleanup_errors=True) as folder:
             result = build(request, Path(folder), variables)
-        _write_whole(request.result, json.dumps(result, ensure_ascii=False, default=str))
+        write_whole(request.result, json.dumps(result, ensure_ascii=False, default=str))
     except (BuildError, ManifestError) as error:
-        return _fail(str(error), CANNOT_BUILD)
+        return fail(str(error), CANNOT_BUILD)
     except OSError as error:
-        return _fail(f"this node could not finish the build: {error}", CANNOT_NOW)
+        return fail(f"this node could not finish the build: {error}", CANNOT_NOW)
     return 0
 
 
@@ -113,26 +110,6 @@ def _remove_build_only(app: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-
-
-def _fail(why: str, code: int) -> int:
-    sys.stdout.flush()
-    # one line, whatever the error's text holds: the last line is what the job's event says
-    sys.stderr.write(f"error: {' '.join(why.split())}\n")
-    return code
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
 
 
 def _parse(arguments: Sequence[str]) -> BuildRequest:

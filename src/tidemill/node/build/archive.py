@@ -15,8 +15,8 @@ import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
@@ -38,17 +38,29 @@ class ArchiveError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RootConfig:
+    """What an image of a registry says of its commands: their environment, and the absolute path they begin in."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageManifest:
     """What ``image.json`` says.
 
     ``command`` is never empty; its first word is relative to ``app/`` when it holds a ``/`` and is not absolute, else
     it is looked up in PATH. ``language`` is ``python`` or ``command``. ``python_prefix`` is the directory of the
     interpreter that the environment in ``app/.venv`` points to, None for other languages.
+
+    With ``root`` the image is one of a registry: ``app/`` is its root file system, ``language`` is ``root``, and the
+    command's first word is relative to the directory it begins in.
     """
 
     command: tuple[str, ...]
     language: str
-    python_prefix: str | None
+    python_prefix: str | None = None
+    root: RootConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +118,14 @@ def pack_image(image: ImageManifest, app: Path, out: Path) -> PackedImage:
 
 
 def _add_manifest(tar: tarfile.TarFile, image: ImageManifest) -> None:
-    document = {
+    document: dict[str, object] = {
         "format": FORMAT,
         "command": list(image.command),
         "language": image.language,
         "python_prefix": image.python_prefix,
     }
+    if image.root is not None:
+        document["root"] = asdict(image.root)
     data = json.dumps(document, ensure_ascii=False).encode()
     entry = tarfile.TarInfo(MANIFEST_NAME)
     entry.size = len(data)
@@ -190,9 +204,20 @@ def read_image(target: Path) -> ImageManifest:
         case {"format": 1, "command": [str(), *_] as command, "language": str(language), "python_prefix": prefix} if (
             all(isinstance(word, str) for word in command) and isinstance(prefix, str | None)
         ):
-            return ImageManifest(command=tuple(command), language=language, python_prefix=prefix)
+            root = _read_root(document.get("root"))
+            return ImageManifest(command=tuple(command), language=language, python_prefix=prefix, root=root)
         case _:
             raise ArchiveError(f"{target / MANIFEST_NAME} is of no format that this node knows (it knows {FORMAT})")
+
+
+def _read_root(document: object) -> RootConfig | None:
+    match document:
+        case None:
+            return None
+        case {"environment": dict() as environment, "directory": str(directory)}:
+            return RootConfig(environment={str(k): str(v) for k, v in environment.items()}, directory=directory)
+        case _:
+            raise ArchiveError(f"{MANIFEST_NAME} says nothing that this node knows of its root: {document!r}")
 
 
 def _extract(archive: Path, folder: Path) -> None:

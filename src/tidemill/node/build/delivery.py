@@ -8,6 +8,7 @@ from typing import Final
 
 SOURCE_FILE: Final = "source.zip"
 IMAGE_FILE: Final = "image.tar.gz"
+CREDENTIALS_FILE: Final = "credentials"
 
 
 def give_source(archive: Path, work: Path) -> None:
@@ -26,6 +27,17 @@ def give_source(archive: Path, work: Path) -> None:
         given.unlink(missing_ok=True)
     shutil.copyfile(archive, given)
     given.chmod(0o644)
+
+
+def give_credentials(credentials: str, work: Path) -> Path:
+    """Put a registry's ``USER:PASSWORD`` into ``work``, for whoever owns the file alone; returns its path.
+
+    Who pulls removes it before anything else. Raises OSError.
+    """
+    given = work / CREDENTIALS_FILE
+    with open(os.open(given, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(credentials)
+    return given
 
 
 def take_image(work: Path, target: Path) -> None:

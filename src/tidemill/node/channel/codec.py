@@ -22,6 +22,7 @@ from tidemill.model.lease import (
     Outcome,
     OutcomeKind,
     Position,
+    Pull,
     Refusal,
     TaskLease,
 )
@@ -50,7 +51,8 @@ def write_lease(lease: Lease) -> Document:
     }
     if isinstance(lease, BuildLease):
         return common | {
-            "source": _write_blob(lease.source),
+            "source": None if lease.source is None else _write_blob(lease.source),
+            "pull": None if lease.pull is None else asdict(lease.pull),
             "upload_url": lease.upload_url,
             "max_unpacked_bytes": lease.max_unpacked_bytes,
             "max_entries": lease.max_entries,
@@ -68,7 +70,15 @@ def write_lease(lease: Lease) -> Document:
 def read_lease(document: Document) -> Lease:
     attempt = AttemptId.parse(document["attempt"])
     if attempt.kind is OwnerKind.BUILD:
-        return BuildLease(**{**document, "attempt": attempt, "source": BlobRef(**document["source"])})
+        source, pull = document["source"], document["pull"]
+        return BuildLease(
+            **{
+                **document,
+                "attempt": attempt,
+                "source": None if source is None else BlobRef(**source),
+                "pull": None if pull is None else Pull(**pull),
+            }
+        )
     volumes = tuple(Volume(**volume) for volume in document["volumes"])
     return TaskLease(**{**document, "attempt": attempt, "image": BlobRef(**document["image"]), "volumes": volumes})
 

@@ -44,6 +44,8 @@ _ABLE: Final[Mapping[str, str]] = {
     NO_NETWORK: "tasks with runtime.network none reach a loopback of their own only",
     VOLUMES: "tasks have the volumes of their job, each of its size",
 }
+OCI_IMAGES: Final = "oci_images"
+_CONTAINERS: Final = "runc (on Debian: apt install runc), a server that is root, and users for tasks (task_uid_count)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,13 @@ def _abilities(found: Found) -> Iterator[Stated]:
             says = f"not here: {has.missing.get(name, 'not tried')}; tasks that ask for it are not started"
             remedy = _NAMESPACES if has.launcher else BUILD_LAUNCHER
             yield Stated(name=name, active=False, says=says, remedy=remedy)
+    if why := found.containers.problem:
+        says = f"not here: {why}; tasks whose image is one of a registry are not started"
+        yield Stated(name=OCI_IMAGES, active=False, says=says, remedy=_CONTAINERS)
+    else:
+        yield Stated(
+            name=OCI_IMAGES, active=True, says=f"images of registries run in containers of {found.containers.program}"
+        )
 
 
 def _stated(found: Found) -> Iterator[Stated]:

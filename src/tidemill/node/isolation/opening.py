@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.node.isolation import process, protections, reach, uids
+from tidemill.node.isolation.container import offer as container
+from tidemill.node.isolation.container.offer import ContainerOffer
 from tidemill.node.isolation.ground import Ground
 from tidemill.node.isolation.level import AUTO, IsolationError, Level, choose
 from tidemill.node.isolation.protections import Protections
@@ -26,6 +28,7 @@ _NOT_YET: Final = "this version has no such level"
 # a level that is not here is one that this version has not
 _PROBES: Final[Mapping[Level, Callable[[Machine], Offer]]] = {
     Level.SANDBOX: sandbox.probe,
+    Level.CONTAINER: container.probe,
     Level.PROCESS: process.probe,
 }
 
@@ -36,13 +39,15 @@ log = logging.getLogger(__name__)
 class Found:
     """What a look at this machine found: the level to work at, and what each level that mattered has to offer.
 
-    ``problems`` says why a level does not work, "" of one that does and of one that did not matter.
+    ``problems`` says why a level does not work, "" of one that does and of one that did not matter. ``containers`` is
+    what runs images of registries, whatever the level.
     """
 
     machine: Machine
     level: Level
     offers: Mapping[Level, Offer]
     problems: Mapping[Level, str]
+    containers: ContainerOffer
 
     @property
     def protections(self) -> Protections:
@@ -71,7 +76,9 @@ def look(settings: NodeSettings, launcher: Path | None) -> Found:
     offers = _offers(machine)
     problems = {level: _problem(level, offers) for level in Level}
     level = choose(settings.isolation, settings.minimum_isolation, problems)
-    return Found(machine=machine, level=level, offers=offers, problems=problems)
+    probed = offers.get(Level.CONTAINER)
+    containers = probed if isinstance(probed, ContainerOffer) else container.probe(machine)
+    return Found(machine=machine, level=level, offers=offers, problems=problems, containers=containers)
 
 
 def _offers(machine: Machine) -> dict[Level, Offer]:
@@ -130,7 +137,8 @@ def open_isolation(found: Found, spawner: Spawner) -> Isolation:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
     hides_processes = _hide_processes(found, users)
     site = Site(machine=found.machine, users=users, spawner=spawner, hides_processes=hides_processes)
-    return found.offers[found.level].open(site)
+    isolation = found.offers[found.level].open(site)
+    return isolation if found.level is Level.CONTAINER else found.containers.beside(isolation, site)
 
 
 def _hide_processes(found: Found, users: Users) -> bool:

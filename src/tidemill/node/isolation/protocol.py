@@ -19,15 +19,28 @@ from tidemill.node.spawn import Command, Process, Spawner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """The root file system, at ``path``, of a command that does not see the machine's.
+
+    ``work`` is its private directory, which it sees where node/isolation/container/bundle.py says.
+    """
+
+    path: Path
+    work: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What a command needs beside the system: to ``read`` and run, and to ``write``, its private directory included.
 
     ``network``: it has this machine's network; else nothing but a loopback of its own, where the node listens at port
     ``listen``. ``volumes`` are directories of its own. ``memory_mb`` is its limit.
+    With a ``root`` that is all it sees of this machine, and ``read`` and ``write`` are empty.
     """
 
-    read: tuple[Path, ...]
-    write: tuple[Path, ...]
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    root: Root | None = None
     network: bool = True
     listen: int | None = None
     volumes: tuple[Volume, ...] = ()

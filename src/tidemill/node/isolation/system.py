@@ -46,6 +46,11 @@ def configuration() -> list[Path]:
     return [*(etc / name for name in _CONFIGURATION), *sorted(etc.glob(_CONFIGURATION_OF_PYTHONS))]
 
 
+def program_links() -> dict[str, str]:
+    """Of the folders of programs those that are links here (``/bin`` to ``usr/bin``), and what they say."""
+    return {name: os.readlink(name) for name in PROGRAMS if Path(name).is_symlink()}  # noqa: PTH115
+
+
 def _without_covered(paths: Iterable[Path]) -> Iterator[Path]:
     """Those that exist and do not lie, links followed, below one before them: each is another rule at each start."""
     folders: list[Path] = []
