@@ -370,6 +370,7 @@ def _policy(settings: Settings, local_url: str) -> SchedulerPolicy:
         audit_retention_days=settings.audit_retention_days,
         home=settings.bootstrap_workspace,
         result_max_bytes=settings.max_result_bytes,
+        disk_percent=settings.task_disk_percent,
         log_max_bytes=settings.max_attempt_log_bytes,
         unpacked_max_bytes=settings.max_unpacked_bytes,
         unpacked_max_entries=settings.max_unpacked_entries,

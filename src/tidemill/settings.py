@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         description="Addresses and networks, as a JSON list, that tasks and builds do not reach, but for DNS. Those of "
         "cloud metadata unless it is set; [] forbids none. Needs root, users of tasks (`task_uid_count`), and `nft`.",
     )
+    task_disk_percent: Annotated[int, Field(ge=0, le=95)] = Field(
+        default=50,
+        description="What a task's own directory may hold, in percent of its memory, where its job has no "
+        "`diskPercent`; 0: no bound.",
+    )
     build_memory_mb: Annotated[int, Field(ge=64)] = Field(
         default=1024, description="Memory that a build may use, in MB; less where the biggest node has less."
     )

@@ -26,11 +26,11 @@ def shown(api: Api) -> str:
     return found
 
 
-def lease_of(api: Api) -> TaskLease:
-    """That of the task of a new execution, as its node reads it."""
+def lease_of(api: Api, disk_percent: int = 0) -> TaskLease:
+    """That of the task of a new execution, as its node reads it; ``disk_percent`` is the server's setting."""
     found = api.post(f"{PATH}/executions", b"").json()["executionId"]
     key = api.parts.database.read(lambda connection: executions.find(connection, "main", found)).key
-    policy = SchedulerPolicy(task_url="http://here/v0", run_url="http://here")
+    policy = SchedulerPolicy(task_url="http://here/v0", run_url="http://here", disk_percent=disk_percent)
     maker = LeaseMaker(database=api.parts.database, keyring=api.parts.keyring, policy=policy)
     (lease,) = maker.make([AttemptId(OwnerKind.TASK, key, 0, 1)]).leases
     assert isinstance(lease, TaskLease)
@@ -91,6 +91,17 @@ def test_the_archives_word_counts_when_the_request_has_none(
     api.upload(api.post("/v0/jobs?upload=true", {"metadata": {"name": "sweep"}, "spec": {"runtime": sent}}))
     api.finish_build(manifest={"network": toml})
     assert shown(api) == expected
+
+
+@pytest.mark.parametrize(
+    ("percent", "setting", "expected"),
+    [(None, 0, None), (None, 50, 100), (10, 50, 20), (95, 0, 190), (0, 25, 50), (None, 1, 4)],
+)
+def test_what_a_directory_may_hold_is_a_share_of_memory(
+    api: Api, percent: int | None, setting: int, expected: int | None
+) -> None:
+    api.deployed(memory=200, diskPercent=percent)
+    assert lease_of(api, setting).disk_mb == expected
 
 
 def test_volumes_are_in_the_leases_of_tasks_by_plain_paths(api: Api) -> None:

@@ -154,7 +154,7 @@ class Noted(Worker):
 def test_what_ends_before_it_could_have_filled_its_memory_is_never_looked_at() -> None:
     loop = Loop()
     worker = Noted(loop)
-    watch = Watch(loop, worker)
+    watch = Watch(loop, worker, used_bytes)
     short = watch.add(1, MB, lambda: None)
     long = watch.add(1, 600 * MB, lambda: None)
     watch.remove(short)
@@ -168,7 +168,7 @@ def test_what_ends_before_it_could_have_filled_its_memory_is_never_looked_at() -
 def test_who_is_over_its_limit_is_told_once_with_its_peak(trees: Trees) -> None:
     loop = Loop()
     worker = Worker(loop, "memory")
-    watch = Watch(loop, worker)
+    watch = Watch(loop, worker, used_bytes)
     over: list[str] = []
     small, big = trees(HOLDS.format(mb=10)), trees(HOLDS.format(mb=80))
 

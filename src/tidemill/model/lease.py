@@ -62,6 +62,7 @@ class TaskLease:
     ``arguments`` is the task's JSON object as text. ``environment`` holds secrets: never logged, never journaled.
     ``log_key`` names the job whose log the output belongs to. ``timeout_s`` counts from the process's start. Without
     ``network`` it runs where there is none, or not at all; so it does with ``volumes``.
+    ``disk_mb`` is what its private directory may hold; None: no bound.
     """
 
     attempt: AttemptId
@@ -73,6 +74,7 @@ class TaskLease:
     timeout_s: float
     network: bool = True
     volumes: tuple[Volume, ...] = ()
+    disk_mb: int | None = None
     grace_s: float = 10.0
     result_max_bytes: int = 1 << 20
     log_max_bytes: int = 64 << 20

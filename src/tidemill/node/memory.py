@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from tidemill.node.loop import Loop, Timer
 from tidemill.node.worker import Worker
@@ -27,47 +28,52 @@ _KB: Final = 1024
 _LAUNCHER_AND_COMMAND: Final = 2
 
 
+K = TypeVar("K", int, Path)
+
+
 class Known(NamedTuple):
-    """The most that a tree was seen to use, and its limit."""
+    """The most that something was seen to use, and its limit."""
 
     peak_bytes: int
     limit_bytes: int
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
-    """An attempt that is looked at: ``pid`` is the process that all of it comes from.
+class Watched(Generic[K]):
+    """What is looked at: of memory ``key`` is the process that all of an attempt comes from.
 
     ``due`` is when it could have outgrown its limit, on the loop's steady clock.
     """
 
-    pid: int
+    key: K
     limit_bytes: int
     on_over: Callable[[], None]
     due: float
     peak_bytes: int = 0
 
 
-class Watch:
+class Watch(Generic[K]):
     """Looks at attempts when one could have outgrown its limit: never at those that end sooner."""
 
-    def __init__(self, loop: Loop, worker: Worker) -> None:
+    def __init__(self, loop: Loop, worker: Worker, measure: Callable[[Mapping[K, Known]], Mapping[K, int]]) -> None:
+        """``measure`` says of each key what it uses now, in the worker's thread; see ``used_bytes``."""
+        self._measure: Callable[[Mapping[K, Known]], Mapping[K, int]] = measure
         self._loop = loop
         self._worker = worker
-        self._watched: set[Watched] = set()
+        self._watched: set[Watched[K]] = set()
         self._looking = False
         self._next: Timer | None = None
         self._next_at = 0.0
         self._rest_until = 0.0
 
-    def add(self, pid: int, limit_bytes: int, on_over: Callable[[], None]) -> Watched:
-        """Call ``on_over`` once in the loop, when the tree of ``pid`` is seen to use more than ``limit_bytes``."""
-        watched = Watched(pid, limit_bytes, on_over, due=self._loop.monotonic + pause_s(limit_bytes))
+    def add(self, key: K, limit_bytes: int, on_over: Callable[[], None]) -> Watched[K]:
+        """Call ``on_over`` once in the loop, when ``key`` is seen to use more than ``limit_bytes``."""
+        watched = Watched(key, limit_bytes, on_over, due=self._loop.monotonic + pause_s(limit_bytes))
         self._watched.add(watched)
         self._wake_at(watched.due)
         return watched
 
-    def remove(self, watched: Watched) -> None:
+    def remove(self, watched: Watched[K]) -> None:
         self._watched.discard(watched)
 
     def _wake_at(self, due: float) -> None:
@@ -90,23 +96,23 @@ class Watch:
             self._wake_at(due)
             return
         self._looking = True
-        known = {each.pid: Known(each.peak_bytes, each.limit_bytes) for each in self._watched}
+        known = {each.key: Known(each.peak_bytes, each.limit_bytes) for each in self._watched}
 
-        def look() -> tuple[dict[int, int], float]:
+        def look() -> tuple[Mapping[K, int], float]:
             began = time.monotonic()
-            return used_bytes(known), time.monotonic() - began
+            return self._measure(known), time.monotonic() - began
 
         self._worker.submit(look, self._seen)
 
-    def _seen(self, seen: tuple[dict[int, int], float] | Exception) -> None:
+    def _seen(self, seen: tuple[Mapping[K, int], float] | Exception) -> None:
         self._looking = False
         used, took_s = ({}, LONGEST_S) if isinstance(seen, Exception) else seen
         now = self._loop.monotonic
         self._rest_until = now + rest_s(took_s)
-        for watched in [each for each in self._watched if each.pid in used]:
-            watched.peak_bytes = max(watched.peak_bytes, used[watched.pid])
-            watched.due = now + pause_s(watched.limit_bytes - used[watched.pid])
-            if used[watched.pid] > watched.limit_bytes:
+        for watched in [each for each in self._watched if each.key in used]:
+            watched.peak_bytes = max(watched.peak_bytes, used[watched.key])
+            watched.due = now + pause_s(watched.limit_bytes - used[watched.key])
+            if used[watched.key] > watched.limit_bytes:
                 self._watched.discard(watched)
                 watched.on_over()
         if self._watched:

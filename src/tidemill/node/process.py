@@ -26,7 +26,7 @@ from tidemill.node.images import Images
 from tidemill.node.isolation import findings
 from tidemill.node.isolation.fencing import open_fence
 from tidemill.node.isolation.level import IsolationError
-from tidemill.node.isolation.opening import Found, look, open_isolation
+from tidemill.node.isolation.opening import Found, look, open_isolation, own_mounts
 from tidemill.node.isolation.protocol import Isolation
 from tidemill.node.journal import Ending, Journal, Past, Running, read_journal, remove_results
 from tidemill.node.launcher import launcher_path
@@ -38,9 +38,10 @@ from tidemill.node.limits.look import FACTS_FILE
 from tidemill.node.limits.places import PREFIX, own_places
 from tidemill.node.limits.probe import Groups, open_groups, turned_off
 from tidemill.node.loop import Loop
-from tidemill.node.memory import Watch
+from tidemill.node.memory import Watch, used_bytes
 from tidemill.node.output.blocks import Blocks
 from tidemill.node.output.spool import Spool
+from tidemill.node.rooms import Rooms, held_bytes
 from tidemill.node.run import Tools
 from tidemill.node.settings import NodeSettings, default_settings, node_environment
 from tidemill.node.spawn import Spawner, boot_id, start_time
@@ -125,7 +126,8 @@ class _Node:
         endings = _inherit(past, loop.now)
         spawner = Spawner(launcher_path(), alive)
         # before the first thread: the others would keep the old /proc
-        isolation = open_isolation(found, spawner)
+        mounts = own_mounts(found)
+        isolation = open_isolation(found, spawner, mounts=mounts)
         self._fencing = open_fence(settings, isolation.users)
         self._journal = Journal(places.own / "journal", past)
         self._disk = Worker(loop, "disk")
@@ -142,7 +144,6 @@ class _Node:
         # the order of construction is the order at the end of a turn: what starts is journaled by the events after it
         self._events = Events(loop, self._journal, self._disk, places.results)
         self._memory = Worker(loop, "memory")
-        watch = Watch(loop, self._memory)
         self._keeper = keeper = Keeper(loop, self._groups, pids=settings.task_pids, cpu_quota=settings.cpu_quota)
         tools = Tools(
             loop=loop,
@@ -151,7 +152,9 @@ class _Node:
             arguments=self._arguments,
             blocks=self._blocks,
             events=self._events,
-            memory=watch,
+            memory=Watch(loop, self._memory, used_bytes),
+            disk=Watch(loop, self._memory, held_bytes),
+            rooms=Rooms(self._chores, mounts=mounts),
             keeper=keeper,
             holding=Holding(isolation, self._groups.facts, self._fencing.capabilities),
         )

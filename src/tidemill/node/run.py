@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, assert_never
 
-from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream
+from tidemill.model.lease import BuildLease, Lease, Outcome, OutcomeKind, Severity, Stream, TaskLease
 from tidemill.node.arguments import ArgumentsServer, Listener
 from tidemill.node.environment import RESULT_FILE, Invocation
 from tidemill.node.events import Events
@@ -23,6 +23,7 @@ from tidemill.node.loop import READ, Loop, Timer
 from tidemill.node.memory import Watch, Watched
 from tidemill.node.output.blocks import Blocks, Source
 from tidemill.node.output.lines import LineSplitter, severity_of
+from tidemill.node.rooms import Rooms
 from tidemill.node.spawn import Command, Ended, Fact, Listening, NotStarted, Process, Spawner, Started, Vanished
 from tidemill.node.workdir import TaskResult, read_result
 
@@ -54,6 +55,7 @@ class Reason(Enum):
     EXPIRED = "expired"
     PLANNED = "planned"
     OUT_OF_MEMORY = "out of memory"
+    OUT_OF_DISK = "out of disk"
     STARVED = "starved"
 
 
@@ -67,7 +69,9 @@ class Tools:
     arguments: ArgumentsServer
     blocks: Blocks
     events: Events
-    memory: Watch
+    memory: Watch[int]
+    disk: Watch[Path]
+    rooms: Rooms
     keeper: Keeper
     holding: Holding
 
@@ -93,7 +97,8 @@ class Run:
         self._kill: Timer | None = None
         self._kill_at: float | None = None
         self._drain: Timer | None = None
-        self._watched: Watched | None = None
+        self._watched: Watched[int] | None = None
+        self._weighed: Watched[Path] | None = None
         self._group: Kept | None = None
         self._listener: Listener | None = None
         self._usage = Usage()
@@ -165,6 +170,17 @@ class Run:
         return self.lease.memory_mb << 20
 
     @property
+    def _disk_bytes(self) -> int | None:
+        """What its directory may hold; builds hold what they unpack and install."""
+        if isinstance(self.lease, BuildLease) or self.lease.disk_mb is None:
+            return None
+        return self.lease.disk_mb << 20
+
+    def make_room(self) -> None:
+        """Make its directory. Raises OSError."""
+        self._tools.rooms.make(self.work, self._disk_bytes)
+
+    @property
     def _is_counted(self) -> bool:
         """Whether the kernel counts the memory of the whole tree, and limits it."""
         return self._group is not None and self._group.counts_memory
@@ -212,13 +228,21 @@ class Run:
         if self._process is not None and not self._is_counted:
             self._watched = self._tools.memory.add(self._process.pid, self._memory_bytes, self._outgrew)
 
+        if self._disk_bytes is not None and not self._tools.rooms.mounts:
+            self._weighed = self._tools.disk.add(self.work, self._disk_bytes, self._overflowed)
+
     def _outgrew(self) -> None:
         self.stop(Reason.OUT_OF_MEMORY, 0.0)
+
+    def _overflowed(self) -> None:
+        self.stop(Reason.OUT_OF_DISK, 0.0)
 
     def _has_ended(self, fact: Fact) -> None:
         self._fact = fact
         if self._watched is not None:
             self._tools.memory.remove(self._watched)
+        if self._weighed is not None:
+            self._tools.disk.remove(self._weighed)
         for timer in (self._timeout, self._kill):
             if timer is not None:
                 timer.cancel()
@@ -396,6 +420,10 @@ def _judge_stopped(lease: Lease, reason: Reason, peak_bytes: int) -> Verdict:
                 # a kernel that counts lets nobody over the limit
                 message = f"needed more than its limit of {lease.memory_mb} MB of memory; its peak was {peak_mb} MB"
             return Verdict(kind=OutcomeKind.OUT_OF_MEMORY, message=message)
+        case Reason.OUT_OF_DISK:
+            assert isinstance(lease, TaskLease)
+            message = f"its directory held more than the {lease.disk_mb} MB that it may (runtime.diskPercent)"
+            return Verdict(kind=OutcomeKind.SIGNAL, signal=signal.SIGKILL, message=message)
         case Reason.STARVED:
             message = (
                 f"the machine ran out of memory when it had used {-(-peak_bytes // _MB)} of its {lease.memory_mb} MB"

@@ -1,7 +1,6 @@
 """The attempts of a node: which wait, which run, which have ended and are not forgotten yet."""
 
 import logging
-import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from tidemill.node.images import Images, check_digest
 from tidemill.node.isolation.users import Seat
 from tidemill.node.loop import Timer
 from tidemill.node.run import Reason, Run, Tools
-from tidemill.node.workdir import WorkRoots, remove_quickly
+from tidemill.node.workdir import WorkRoots
 from tidemill.node.worker import Worker
 
 # how many processes one turn of the loop may start: what runs is heard in between
@@ -275,6 +274,7 @@ class Supervisor:
     def _start(self, held: Held) -> None:
         assert held.run is not None
         try:
+            held.run.make_room()
             invocation = self._invocation(held, held.run.seat, held.run.work)
         except (OSError, ValueError) as error:
             outcome = Outcome(
@@ -288,7 +288,6 @@ class Supervisor:
 
     def _invocation(self, held: Held, seat: Seat, work: Path) -> Invocation:
         lease = held.lease
-        work.mkdir(mode=0o700)
         if isinstance(lease, BuildLease):
             if lease.source is not None:
                 give_source(file_path(lease.source.url), work)
@@ -322,14 +321,11 @@ class Supervisor:
         self._finish(held, outcome)
 
     def _clean(self, run: Run) -> None:
-        def cleaned(_result: object) -> None:
+        def cleaned() -> None:
             # who it ran as is nobody else before nothing of it is left
             self._tools.isolation.users.leave(run.seat, empty=run.left_nothing)
 
-        if remove_quickly(run.work, (TASK_FILE, RESULT_FILE)):
-            cleaned(None)
-        else:
-            self._place.worker.submit(lambda: shutil.rmtree(run.work, ignore_errors=True), cleaned)
+        self._tools.rooms.remove(run.work, (TASK_FILE, RESULT_FILE), cleaned)
 
     def _end_unstarted(self, held: Held, kind: OutcomeKind, message: str) -> None:
         self._finish(held, Outcome(kind=kind, message=message, ended_at=self._tools.loop.now))

@@ -18,6 +18,9 @@ from tidemill.store import inputs, jobs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
 
+# arguments and result lie in a task's directory, and have their own bounds
+DISK_MIN_MB: Final = 4
+
 _CREDENTIALS: Final = frozenset({"BL_API_KEY", "BL_CLIENT_CREDENTIALS"})
 
 
@@ -37,6 +40,7 @@ class _Shared:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: Network = Network.ON
     volumes: tuple[Volume, ...] = ()
+    disk_percent: int = 0
     problem: str = ""
 
 
@@ -101,6 +105,7 @@ class LeaseMaker:
             network=spec.runtime.network,
             # as the API has kept them
             volumes=volumes_of(spec.extra.get("volumes")),  # type: ignore[arg-type]
+            disk_percent=spec.runtime.extra.get("diskPercent") or self._policy.disk_percent,  # type: ignore[arg-type]
         )
 
     def _own_environment(self, facts: ExecutionFacts, spec: JobSpec) -> dict[str, str]:
@@ -142,6 +147,7 @@ class LeaseMaker:
             timeout_s=facts.timeout_s,
             network=shared.network is Network.ON,
             volumes=shared.volumes,
+            disk_mb=max(DISK_MIN_MB, facts.memory_mb * shared.disk_percent // 100) if shared.disk_percent else None,
             grace_s=self._policy.grace_s,
             result_max_bytes=self._policy.result_max_bytes,
             log_max_bytes=self._policy.log_max_bytes,

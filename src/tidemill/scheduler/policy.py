@@ -13,6 +13,8 @@ class SchedulerPolicy:
     environment: str = "prod"
     grace_s: float = 10.0
     result_max_bytes: int = 1 << 20
+    disk_percent: int = 0
+    """What a task's directory may hold, in percent of its memory, where its job does not say; 0: no bound."""
     log_max_bytes: int = 64 << 20
     unpacked_max_bytes: int = 4 << 30
     unpacked_max_entries: int = 200_000

@@ -62,6 +62,7 @@ def write_lease(lease: Lease) -> Document:
         "arguments": lease.arguments,
         "environment": dict(lease.environment),
         "network": lease.network,
+        "disk_mb": lease.disk_mb,
         "volumes": [asdict(volume) for volume in lease.volumes],
         "result_max_bytes": lease.result_max_bytes,
     }

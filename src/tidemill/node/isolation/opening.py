@@ -123,8 +123,20 @@ def _ground(settings: NodeSettings) -> Ground:
     )
 
 
-def open_isolation(found: Found, spawner: Spawner) -> Isolation:
-    """The isolation of a node that may run. Hides processes from each other where it can: call it before any thread.
+def own_mounts(found: Found) -> bool:
+    """Whether this process may mount what nobody outside sees, from here on. Call it before any thread."""
+    if os.geteuid() != 0 or not found.protections.view:
+        return False
+    try:
+        reach.own_mounts()
+    except OSError as error:
+        log.warning("directories of tasks have no sizes, and tasks see all processes: mounts are refused: %s", error)
+        return False
+    return True
+
+
+def open_isolation(found: Found, spawner: Spawner, *, mounts: bool = False) -> Isolation:
+    """The isolation of a node that may run; with ``mounts`` (see ``own_mounts``) processes are hidden from each other.
 
     Raises IsolationError.
     """
@@ -135,14 +147,14 @@ def open_isolation(found: Found, spawner: Spawner) -> Isolation:
             users = Users(uids.open_pool(settings.task_uid_first, settings.task_uid_count))
         except OSError as error:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
-    hides_processes = _hide_processes(found, users)
+    hides_processes = mounts and _hide_processes(users)
     site = Site(machine=found.machine, users=users, spawner=spawner, hides_processes=hides_processes)
     isolation = found.offers[found.level].open(site)
     return isolation if found.level is Level.CONTAINER else found.containers.beside(isolation, site)
 
 
-def _hide_processes(found: Found, users: Users) -> bool:
-    if not users.own or not found.protections.view:
+def _hide_processes(users: Users) -> bool:
+    if not users.own:
         return False
     try:
         reach.hide_processes()

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Final
 
 _CLONE_NEWNS: Final = 0x00020000
+_MS_NOSUID_NODEV: Final = 2 | 4
 _MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
+_MNT_DETACH_NOFOLLOW: Final = 2 | 8
 _MS_REC_SLAVE: Final = (1 << 14) | (1 << 19)
 
 
@@ -22,17 +24,41 @@ def closed_above(path: Path) -> Path | None:
     return None
 
 
-def hide_processes() -> None:
-    """From here on this process, and what it starts, sees a /proc in which others see nothing but their own processes.
+def own_mounts() -> None:
+    """From here on what this process mounts is seen by itself and what it starts, and goes with the last of them.
 
-    Members of group 0 go on seeing all. Must be called before there are threads. Raises OSError where mounts are
-    refused; then nothing has changed but the mount namespace.
+    Must be called before there are threads. Raises OSError where mounts are refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     _check(libc.unshare(_CLONE_NEWNS))
     # what the machine mounts later shall be seen here too, and nothing of this out there
     _check(libc.mount(b"none", b"/", None, _MS_REC_SLAVE, None))
-    _check(libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, b"hidepid=2,gid=0"))
+
+
+def hide_processes() -> None:
+    """From here on this process, and what it starts, sees a /proc in which others see nothing but their own processes.
+
+    Members of group 0 go on seeing all. Only after ``own_mounts``. Raises OSError where mounts are refused.
+    """
+    _check(_libc().mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, b"hidepid=2,gid=0"))
+
+
+def mount_memory(folder: Path, size_bytes: int) -> None:
+    """Mount a directory over ``folder``, of mode 0700, that holds so much and lies in memory. Raises OSError.
+
+    Whose memory it is: of whoever fills it.
+    """
+    options = f"mode=0700,size={size_bytes}".encode()
+    _check(_libc().mount(b"tidemill", os.fsencode(folder), b"tmpfs", _MS_NOSUID_NODEV, options))
+
+
+def unmount(folder: Path) -> None:
+    """At once, whoever still has it open; what it held is gone with the last of these. Raises OSError."""
+    _check(_libc().umount2(os.fsencode(folder), _MNT_DETACH_NOFOLLOW))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _check(done: int) -> None:
