@@ -137,10 +137,13 @@ class Server:
         return found
 
     def tasks(self) -> list[psutil.Process]:
-        """Those of our processes that run a job's main.sh; one that ends while we look is none of them."""
+        """Those of our processes that run a job's main.sh; one that ends while we look is none of them.
+
+        The launchers of a task, and what makes its sandbox, have the same words behind their own, and are none.
+        """
         found = []
         for process in self.ours():
             with suppress(psutil.Error):
-                if "main.sh" in process.cmdline():
+                if process.cmdline()[-1:] == ["main.sh"] and process.name() == "sh":
                     found.append(process)
         return found

@@ -123,7 +123,8 @@ def test_memory_is_limited_by_the_kernel_and_what_kills_for_it_is_known(cell: Pr
 def test_who_fills_a_temporary_folder_is_told_that_it_is_full_and_nobody_else(cell: Prison, folder: str) -> None:
     free = os.statvfs("/dev/shm").f_bavail
     outcome = cell.run(
-        f"cat /dev/zero 2> $TIDEMILL_WORK_DIR/err > {folder}/big; "
+        # no more than the machine can spare, should nothing hold it
+        f"head -c 100000000 /dev/zero 2> $TIDEMILL_WORK_DIR/err > {folder}/big; "
         f"echo $(stat -c %s {folder}/big) > $TIDEMILL_RESULT_FILE; grep -q 'No space' $TIDEMILL_WORK_DIR/err",
         memory_mb=64,
     )
