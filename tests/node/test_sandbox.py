@@ -241,6 +241,20 @@ def test_a_killed_node_takes_its_sandboxes_along(rig: Rig) -> None:
     until(lambda: not any(map(alive, below)))
 
 
+def test_a_sandbox_ends_by_itself_when_nobody_is_left_to_end_it(rig: Rig) -> None:
+    engine = rig.engine(isolation="sandbox")
+    lease = rig.lease(rig.shell(DAEMON + "exec sleep 603"))
+    rig.launch(engine, lease)
+    task = until(lambda: pid_of("sleep", "603", below=rig.node_pid))
+    outer = psutil.Process(task).parents()[2]
+    below = [each.pid for each in psutil.Process(rig.node_pid).children(recursive=True)]
+    # who is stopped notices nothing: neither the node nor the launcher has a moment for what they own
+    outer.suspend()
+    rig.kill_node()
+    outer.kill()
+    until(lambda: not any(map(alive, below)))
+
+
 def test_a_build_runs_outside_where_caches_can_be_linked_from(rig: Rig) -> None:
     engine = rig.engine(isolation="sandbox")
     lease = rig.build_lease({"main.sh": "true", "blaxel.toml": '[entrypoint]\nprod = "sh main.sh"\n'})
