@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ pytestmark = [
 
 # in a session of its own, without a parent, and it does not end when it is asked to
 DAEMON: Final = "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' & "
+
+# how to look at a process in /proc
+LOOKS: Final = (("cat", "environ"), ("cat", "maps"), ("readlink", "fd/1"), ("ls", "cwd/"))
 
 
 @pytest.fixture(scope="module", params=[Node.ROOT, Node.ORDINARY], ids=lambda kind: kind.name.lower())
@@ -253,6 +257,26 @@ def test_a_sandbox_ends_by_itself_when_nobody_is_left_to_end_it(rig: Rig) -> Non
     rig.kill_node()
     outer.kill()
     until(lambda: not any(map(alive, below)))
+
+
+def test_where_proc_cannot_be_mounted_a_task_sees_that_others_run_and_nothing_of_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = rig.root / "programs"
+    places.mkdir()
+    refuses = 'for word; do [ "$word" = --proc ] && exit 1; done'
+    (places / "bwrap").write_text(f'#!/bin/sh\n{refuses}; exec /usr/bin/bwrap "$@"\n')
+    (places / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{places}:{os.environ['PATH']}")
+    # users of their own would see even less
+    engine = rig.engine(isolation="sandbox", task_uid_count=0, task_write_paths=())
+    (node,) = engine.nodes()
+    assert "own_proc" not in node.capabilities
+    assert rig.run(engine, rig.lease(rig.shell(f"test -d /proc/{os.getpid()}"), 0)).kind is OutcomeKind.SUCCEEDED
+    looks = [f"{how} /proc/{os.getpid()}/{what} > /dev/null" for how, what in LOOKS]
+    for index, look in enumerate(looks, start=1):
+        assert subprocess.run(look, shell=True, check=False).returncode == 0
+        assert rig.run(engine, rig.lease(rig.shell(look), index)).kind is OutcomeKind.EXIT_CODE, look
 
 
 def test_a_build_runs_outside_where_caches_can_be_linked_from(rig: Rig) -> None:
