@@ -31,4 +31,5 @@ if [ ! -x .venv/bin/uv ]; then
 fi
 
 .venv/bin/uv sync --quiet --frozen
+sh scripts/musl.sh
 .venv/bin/python -m tidemill.node.launcher.build

@@ -218,7 +218,7 @@ class Run:
                     self._has_ended(fact)
 
     def _has_started(self, fact: Started) -> None:
-        self._started_at = self._tools.loop.now
+        self._started_at = self._tools.loop.now - fact.late_s
         had = self._tools.holding.of(self.seat)
         self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time, had))
         self._timeout = self._tools.loop.call_later(

@@ -57,10 +57,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """``start_time`` is what /proc/PID/stat calls so: with the pid, it names a process of this boot for good."""
+    """``start_time`` is what /proc/PID/stat calls so: with the pid, it names a process of this boot for good.
+
+    It had run for ``late_s`` when that was said.
+    """
 
     pid: int
     start_time: int
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,8 @@ def _launcher_files(control: int, command: Command, alive_fd: int) -> list[tuple
 
 def _parse_fact(line: bytes) -> Fact:
     match line.decode().split():
-        case ["started", pid, start_time]:
-            return Started(int(pid), int(start_time))
+        case ["started", pid, start_time, late_us]:
+            return Started(int(pid), int(start_time), int(late_us) / 1e6)
         case ["failed", step, error]:
             return NotStarted(step, int(error))
         case ["ended", how, status, cpu_us, rss_kb]:

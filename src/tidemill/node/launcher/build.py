@@ -1,7 +1,7 @@
 """Builds the launcher beside its source: ``python -m tidemill.node.launcher.build [--force]``.
 
-Uses ``cc`` where there is one, else the C compiler inside ``ziglang`` from PyPI. Does nothing when the launcher is
-newer than its sources.
+Uses ``musl-gcc`` where there is one, else ``cc``, else the C compiler inside ``ziglang`` from PyPI. Does nothing when
+the launcher is newer than its sources.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,14 @@ FLAGS: Final = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
 def compilers() -> Iterator[tuple[str, ...]]:
-    """The compilers of this machine, the best first: static where possible, so that it starts in no time."""
+    """The compilers of this machine, the best first: static where possible, so that it starts in no time.
+
+    A program with musl starts sooner than one with glibc, which asks the processor about its caches first.
+    """
+    if found := shutil.which("musl-gcc"):
+        # the kernel's headers are not its own
+        headers = ("/usr/include", f"/usr/include/{platform.machine()}-linux-gnu")
+        yield (found, *FLAGS, "-static", *(f"-idirafter{folder}" for folder in headers))
     if found := shutil.which("cc"):
         yield (found, *FLAGS, "-static")
         yield (found, *FLAGS)
@@ -28,12 +35,15 @@ def compilers() -> Iterator[tuple[str, ...]]:
         yield (sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS, "-static")
 
 
-def build(folder: Path, target: Path) -> str:
-    """Compile all of ``folder`` to ``target``, under a temporary name first. Returns "", else why it could not."""
+def build(folder: Path, target: Path, using: Iterable[Sequence[str]] | None = None) -> str:
+    """Compile all of ``folder`` to ``target``, under a temporary name first. Returns "", else why it could not.
+
+    ``using``: compilers to try, by default all of this machine.
+    """
     sources = sorted(str(path) for path in folder.glob("*.c"))
     partial = target.with_name(f"{target.name}.partial")
     said = "there is no C compiler: install cc (gcc or clang), or ziglang from PyPI\n"
-    for compiler in compilers():
+    for compiler in compilers() if using is None else using:
         done = subprocess.run(
             [*compiler, "-o", str(partial), *sources],
             capture_output=True,

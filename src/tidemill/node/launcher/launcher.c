@@ -28,7 +28,7 @@
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
  *   listening                          with it comes the socket that listens (SCM_RIGHTS); only with --listen, and first
- *   started PID STARTTIME              the command runs (STARTTIME as in /proc/PID/stat)
+ *   started PID STARTTIME LATE_US      the command runs (STARTTIME as in /proc/PID/stat), for so many microseconds
  *   failed STEP ERRNO                  it could not be started; STEP is one word
  *   ended exit|signal N CPU_US RSS_KB  it ended, and nothing of its tree is left
  * and reads one byte a command: 'T' sends SIGTERM to the whole tree, 'K' kills it. When the other end is closed, even by
@@ -63,9 +63,12 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { STOP_ROUNDS = 100, KILL_ROUND_MS = 10 };
+/* a command that has ended by then is told of once, with its end: who listens is woken once for it */
+enum { TOLD_AFTER_MS = 2 };
 
 struct process {
     pid_t pid;
@@ -90,6 +93,11 @@ static bool runs_within;
 static bool ordered;
 static struct within within = {.control = -1, .theirs = -1, .environment = -1};
 
+/* of a command that runs and that nobody has been told of yet: since when, by the kernel's clock of starts and by ours */
+static bool untold;
+static unsigned long long born;
+static struct timespec begun;
+
 static struct process *table;
 static size_t table_size;
 static size_t table_room;
@@ -105,11 +113,30 @@ static void say(const char *line)
 
 static unsigned long long start_time(pid_t pid);
 
+static void note_start(void)
+{
+    untold = true;
+    born = start_time(command_pid);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+}
+
+/* The line about the start, if nobody was told: how long it is. */
+static size_t write_started(char *line, size_t size)
+{
+    struct timespec now;
+    if (!untold)
+        return 0;
+    untold = false;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long late_us = (long long)(now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000;
+    return (size_t)snprintf(line, size, "started %d %llu %lld\n", (int)command_pid, born, late_us);
+}
+
 static void say_started(void)
 {
-    char line[96];
-    snprintf(line, sizeof line, "started %d %llu\n", (int)command_pid, start_time(command_pid));
-    say(line);
+    char line[96] = "";
+    if (write_started(line, sizeof line) > 0)
+        say(line);
 }
 
 static void say_failed(const struct failure *failure)
@@ -121,13 +148,14 @@ static void say_failed(const struct failure *failure)
 
 static void say_ended(void)
 {
-    char line[128];
+    char line[224];
+    size_t length = write_started(line, sizeof line);
     struct rusage used = {0};
     bool signalled = WIFSIGNALED(command_status);
     getrusage(RUSAGE_CHILDREN, &used);
     long long cpu_us = (long long)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 +
                        used.ru_utime.tv_usec + used.ru_stime.tv_usec;
-    snprintf(line, sizeof line, "ended %s %d %lld %ld\n", signalled ? "signal" : "exit",
+    snprintf(line + length, sizeof line - length, "ended %s %d %lld %ld\n", signalled ? "signal" : "exit",
              signalled ? WTERMSIG(command_status) : WEXITSTATUS(command_status), cpu_us, used.ru_maxrss);
     say(line);
 }
@@ -453,6 +481,12 @@ static const char *enter(const struct wish *wish)
         return "sandbox";
     }
     execvp(wish->command[0], wish->command);
+    if (errno == ENOEXEC) {
+        /* a script that does not say of what: so do shells and one C library, and not the other. Before the command stands
+           the "--" of our own arguments */
+        wish->command[-1] = (char[]){"sh"};
+        execv("/bin/sh", wish->command - 1);
+    }
     return "exec";
 }
 
@@ -472,11 +506,11 @@ static pid_t start(const struct wish *wish, volatile struct failure *failure)
     return pid;
 }
 
-static void null_to(int fd, int flags)
+static void read_nothing(void)
 {
-    int null = open("/dev/null", flags);
-    if (null >= 0 && null != fd) {
-        dup2(null, fd);
+    int null = open("/dev/null", O_RDONLY);
+    if (null > STDIN_FILENO) {
+        dup2(null, STDIN_FILENO);
         close(null);
     }
 }
@@ -499,8 +533,10 @@ static void obey(char order)
 static void say_end_within(void)
 {
     const struct failure unmade = {.step = "sandbox", .error = EIO};
-    if (hear(&within))
+    if (hear(&within)) {
+        note_start();
         say_started();
+    }
     if (within.fact[0] != '\0') {
         say(within.fact);
     } else if (!within.started && !ordered) {
@@ -519,8 +555,11 @@ static bool watch(void)
     struct pollfd waits[3] = {{.fd = control, .events = POLLIN}, {.fd = child_signals, .events = POLLIN}, {.events = POLLIN}};
     while (!command_ended) {
         waits[2].fd = within.control;
-        if (poll(waits, 3, -1) < 0 && errno != EINTR)
+        int ready = poll(waits, 3, untold ? TOLD_AFTER_MS : -1);
+        if (ready < 0 && errno != EINTR)
             return false;
+        if (ready == 0 || waits[0].revents != 0)
+            say_started();
         if (waits[0].revents != 0) {
             char order = 0;
             ssize_t length = recv(control, &order, 1, MSG_DONTWAIT);
@@ -529,8 +568,10 @@ static bool watch(void)
             if (length == 1)
                 obey(order);
         }
-        if (waits[2].revents != 0 && hear(&within))
+        if (waits[2].revents != 0 && hear(&within)) {
+            note_start();
             say_started();
+        }
         if (waits[1].revents != 0) {
             drain_child_signals();
             reap();
@@ -599,22 +640,22 @@ int main(int argc, char **argv)
     sigaddset(&all, SIGCHLD);
     child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     runs_within = wish.within;
-    null_to(STDIN_FILENO, O_RDONLY);
+    read_nothing();
     failure.step = child_signals < 0 ? "launcher" : prepare(&wish);
     failure.error = errno;
     if (failure.step == NULL)
         command_pid = start(&wish, &failure);
     if (wish.within)
         close_theirs(&within);
-    /* the pipes' only writers are the command and what it starts */
-    null_to(STDOUT_FILENO, O_WRONLY);
-    null_to(STDERR_FILENO, O_WRONLY);
+    /* the pipes' only writers are the command and what it starts; from here on we print nothing */
+    close(STDOUT_FILENO);
+    close(STDERR_FILENO);
     if (failure.step != NULL) {
         say_failed(&failure);
         return 1;
     }
     if (!wish.within)
-        say_started();
+        note_start();
     bool heard = watch();
     kill_tree();
     if (heard && wish.within)
