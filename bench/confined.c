@@ -2,7 +2,7 @@
  * The floor for bench.confinement: one C program that starts COUNT commands one after the other, confines each with the
  * launcher's own steps, and waits. No process in between, no interpreter, nothing owned or told.
  *
- *   confined COUNT [--OPTION[=VALUE]...] -- COMMAND...      options as the launcher's: --read, --write, --uid
+ *   confined COUNT [--OPTION[=VALUE]...] -- COMMAND...      options as the launcher's: --join, --show, --read, --write, --uid
  */
 #define _GNU_SOURCE
 #include "confine.h"
@@ -24,7 +24,11 @@ static void take(const char *word)
         wish.uid = word + 6;
     if (strncmp(word, "--write=", 8) == 0)
         path.use = PATH_WRITE;
-    if ((path.use == PATH_WRITE || strncmp(word, "--read=", 7) == 0) && wish.path_count < PATHS_MAX)
+    if (strncmp(word, "--join=", 7) == 0)
+        path.use = PATH_JOIN;
+    if (strncmp(word, "--show=", 7) == 0)
+        path.use = PATH_SHOW;
+    if ((path.use != PATH_READ || strncmp(word, "--read=", 7) == 0) && wish.path_count < PATHS_MAX)
         wish.paths[wish.path_count++] = path;
 }
 
@@ -32,7 +36,7 @@ static void enter(char **command)
 {
     const struct rlimit none = {0, 0};
     int ruleset;
-    if (setsid() < 0 || setrlimit(RLIMIT_CORE, &none) != 0 || (ruleset = make_ruleset(&wish)) < 0)
+    if (setsid() < 0 || !join_groups(&wish) || setrlimit(RLIMIT_CORE, &none) != 0 || !show_paths(&wish) || (ruleset = make_ruleset(&wish)) < 0)
         return;
     if (geteuid() == 0 && !drop_bounding_set())
         return;

@@ -3,9 +3,10 @@
     python -m bench.confinement [COUNT]
 
 One after the other, in alternating rounds: without confinement, at level process and at level sandbox, both with a
-group where there are groups; two C programs, of which one starts launchers too (bench/driven.c) and one takes the steps
-of level process itself and owns nothing (bench/confined.c); and bubblewrap alone, started by subprocess, which makes a
-sandbox of the same kind. As root commands are other users.
+group where there are groups; two C programs that are asked for just what the node asked its launcher for at level
+process, of which one starts launchers (bench/driven.c) and one takes the steps itself and owns nothing
+(bench/confined.c); and bubblewrap alone, started by subprocess, which makes a sandbox of the same kind. As root
+commands are other users.
 """
 
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +26,13 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from tidemill.node.isolation.confinement import Confinement, Files
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import look, open_isolation
 from tidemill.node.isolation.protocol import Isolation, Needs
-from tidemill.node.isolation.system import system_files
 from tidemill.node.launcher import LAUNCHER, SOURCES
 from tidemill.node.launcher.build import FLAGS
 from tidemill.node.limits.files import CgroupFiles
-from tidemill.node.limits.groups import GroupLimits
+from tidemill.node.limits.groups import Group, GroupLimits
 from tidemill.node.limits.places import PREFIX, own_places
 from tidemill.node.limits.probe import Groups, open_groups
 from tidemill.node.settings import NodeSettings
@@ -66,6 +65,16 @@ def cpu_s() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
+class Noting(Spawner):
+    """Knows which command it has started last."""
+
+    last: Command
+
+    def start(self, command: Command) -> Process:
+        self.last = command
+        return super().start(command)
+
+
 class Bench:
     """Starts commands in ``work``, each after the end of the one before it."""
 
@@ -73,12 +82,12 @@ class Bench:
         self.work = work
         self.groups = groups
         self.null = os.open(os.devnull, os.O_WRONLY)
-        self.spawner = Spawner(LAUNCHER, os.dup2(os.open(work / "alive", os.O_RDWR | os.O_CREAT), 32))
+        self.spawner = Noting(LAUNCHER, os.dup2(os.open(work / "alive", os.O_RDWR | os.O_CREAT), 32))
 
     def isolated(self, isolation: Isolation, count: int) -> None:
         """At a level, with limits as attempts of a node have them: a group is used again when it is as a new one."""
         needs = Needs(read=(), write=(self.work,), memory_mb=MEMORY_MB)
-        group = self.groups.make("1", GroupLimits(memory_bytes=MEMORY_MB << 20, pids=2048))
+        group = self._group()
         for _ in range(count):
             seat = isolation.users.seat(build=False)
             command = self._command(() if group is None else group.join)
@@ -93,10 +102,28 @@ class Bench:
         for _ in range(count):
             self._hear(self.spawner.start(self._command(())))
 
+    def asked(self, isolation: Isolation) -> list[str]:
+        """What the launcher is asked for at a level."""
+        seat = isolation.users.seat(build=False)
+        self._hear(isolation.start(seat, Needs(read=(), write=(self.work,), memory_mb=MEMORY_MB), self._command(())))
+        isolation.users.leave(seat, empty=True)
+        return [*self.spawner.last.options()]
+
+    def program(self, words: Sequence[str], asked: Sequence[str]) -> None:
+        """A C program of ours, whose commands are in a group, and are confined to what ``asked`` says."""
+        group = self._group()
+        joins = () if group is None else (f"--join={file}" for file in group.join)
+        subprocess.run([*words, *joins, *asked, "--", TRUE], check=True)
+        if group is not None:
+            group.remove()
+
     def bubblewrap(self, uid: int | None, count: int) -> None:
         who = {} if uid is None else {"user": uid, "group": uid}
         for _ in range(count):
             subprocess.run([*BUBBLEWRAP, TRUE], check=True, extra_groups=None if uid is None else [], **who)
+
+    def _group(self) -> Group | None:
+        return self.groups.make("1", GroupLimits(memory_bytes=MEMORY_MB << 20, pids=2048))
 
     def _command(self, join: tuple[str, ...]) -> Command:
         return Command(
@@ -128,10 +155,6 @@ def built(work: Path, name: str, *sources: str) -> str:
     return program
 
 
-def run(*words: str) -> None:
-    subprocess.run(words, check=True)
-
-
 def levels(work: Path, spawner: Spawner) -> Iterator[Isolation]:
     """Those that this machine has, weakest first."""
     for level in (Level.PROCESS, Level.SANDBOX):
@@ -154,20 +177,17 @@ def opened_groups() -> Iterator[Groups]:
 
 def ways(bench: Bench, count: int) -> Iterator[tuple[str, Callable[[], None]]]:
     """Each way of starting ``count`` commands, by its name."""
-    known = system_files()
-    uid = 200_000 if os.geteuid() == 0 else None
-    files = Files(read=known.read, write=(*known.write, bench.work))
-    asked = (*Confinement(uid=uid, files=files, powerless=True, calls=True).options(), "--", TRUE)
-    alone = built(bench.work, "confined", "files.c", "calls.c", "identity.c")
+    alone = built(bench.work, "confined", "files.c", "calls.c", "identity.c", "group.c")
     driven = built(bench.work, "driven")
     yield "node, unconfined", lambda: bench.unconfined(count)
     opened = list(levels(bench.work, bench.spawner))
+    asked = bench.asked(opened[0])
     for isolation in opened:
         yield f"node, level {isolation.level}", lambda isolation=isolation: bench.isolated(isolation, count)
-    yield "C program with launchers", lambda: run(driven, str(count), str(LAUNCHER), *asked)
-    yield "C program without", lambda: run(alone, str(count), *asked)
+    yield "C program with launchers", lambda: bench.program((driven, str(count), str(LAUNCHER)), asked)
+    yield "C program without", lambda: bench.program((alone, str(count)), asked)
     if any(isolation.level is Level.SANDBOX for isolation in opened):
-        yield "bubblewrap alone", lambda: bench.bubblewrap(uid, count)
+        yield "bubblewrap alone", lambda: bench.bubblewrap(200_000 if os.geteuid() == 0 else None, count)
 
 
 def main(count: int) -> None:
