@@ -9,12 +9,14 @@ import pytest
 from tests.node.rig import Rig
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.protections import Protection
-from tidemill.node.isolation.fencing import NO_USERS, Fencing
+from tidemill.node.isolation.fence import NO_NFT
+from tidemill.node.isolation.fencing import NO_USERS, NOT_ASKED, Fencing
 from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined, state
 from tidemill.node.isolation.level import IsolationError, Level
 from tidemill.node.isolation.opening import look
 from tidemill.node.isolation.reach import closed_above
 from tidemill.node.isolation.system import system_files
+from tidemill.node.launcher import launcher_path
 from tidemill.node.settings import NodeSettings
 
 EVERYTHING = {"privileges": "1", "capabilities": "1", "uid": "1", "files": "7", "calls": "1", "view": "1"}
@@ -160,3 +162,31 @@ def test_what_programs_need_of_the_system_is_named_once() -> None:
     assert Path("/usr") in files.read
     assert not any(path != Path("/usr") and path.resolve().is_relative_to("/usr") for path in files.read)
     assert not {Path("/"), Path("/etc"), Path("/etc/shadow"), Path("/tmp"), Path("/dev")} & {*files.read, *files.write}
+
+
+@pytest.mark.parametrize(
+    ("problem", "remedy"),
+    [
+        (NO_NFT, "install the package nftables"),
+        (NOT_ASKED, "name addresses in task_forbidden_addresses"),
+        ("nft refuses: Operation not permitted", "CAP_NET_ADMIN"),
+        ("", ""),
+    ],
+)
+def test_why_metadata_is_within_reach_is_said_and_how_to_change_it(
+    settings: NodeSettings, problem: str, remedy: str
+) -> None:
+    (stated,) = (
+        each for each in state(look(settings, launcher_path()), Fencing(problem=problem)) if each.name == "metadata"
+    )
+    assert stated.active == (problem == "")
+    assert problem in stated.says
+    assert remedy in stated.remedy
+
+
+def test_what_jobs_may_ask_for_is_stated_with_what_is_missing_of_it(settings: NodeSettings) -> None:
+    able = {each.name: each for each in confined(settings).abilities}
+    assert {*able} == {"no_network", "volumes", "oci_images", "sized_directories"}
+    assert able["sized_directories"].active == (os.geteuid() == 0)
+    for each in able.values():
+        assert each.active == (each.remedy == "")

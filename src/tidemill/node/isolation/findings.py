@@ -40,6 +40,7 @@ _RULES: Final[Mapping[str, str]] = {
 _NAMESPACES: Final = "root with CAP_SYS_ADMIN, or a kernel that lets users make namespaces (user.max_user_namespaces)"
 NO_NETWORK: Final = "no_network"
 VOLUMES: Final = "volumes"
+SIZES: Final = "sized_directories"
 _ABLE: Final[Mapping[str, str]] = {
     NO_NETWORK: "tasks with runtime.network none reach a loopback of their own only",
     VOLUMES: "tasks have the volumes of their job, each of its size",
@@ -93,13 +94,25 @@ def _abilities(found: Found) -> Iterator[Stated]:
             says = f"not here: {has.missing.get(name, 'not tried')}; tasks that ask for it are not started"
             remedy = _NAMESPACES if has.launcher else BUILD_LAUNCHER
             yield Stated(name=name, active=False, says=says, remedy=remedy)
-    if why := found.containers.problem:
-        says = f"not here: {why}; tasks whose image is one of a registry are not started"
-        yield Stated(name=OCI_IMAGES, active=False, says=says, remedy=_CONTAINERS)
-    else:
-        yield Stated(
-            name=OCI_IMAGES, active=True, says=f"images of registries run in containers of {found.containers.program}"
-        )
+    yield _images(found)
+    yield _sizes(found)
+
+
+def _images(found: Found) -> Stated:
+    containers = found.containers
+    if containers.problem:
+        says = f"not here: {containers.problem}; tasks whose image is one of a registry are not started"
+        return Stated(name=OCI_IMAGES, active=False, says=says, remedy=_CONTAINERS)
+    says = f"images of registries run in containers of {containers.program}"
+    return Stated(name=OCI_IMAGES, active=True, says=says)
+
+
+def _sizes(found: Found) -> Stated:
+    has = found.protections
+    if has.view:
+        return Stated(name=SIZES, active=True, says="what a task's own directory may hold is its size")
+    says = f"not here: {has.missing.get('view', 'not tried')}; the node looks, and ends a task that holds too much"
+    return Stated(name=SIZES, active=False, says=says, remedy=_ROOT_ONLY if has.launcher else BUILD_LAUNCHER)
 
 
 def _stated(found: Found) -> Iterator[Stated]:
