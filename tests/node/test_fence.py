@@ -13,13 +13,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from tests.node.prison import SYSTEM_PYTHON, start_behind
+from tests.node.prison import SYSTEM_PYTHON, start_behind, why_not_at
 from tests.node.rig import Rig, until
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import OutcomeKind
 from tidemill.node.discovery import stop_node
 from tidemill.node.isolation import fence
 from tidemill.node.isolation.fence import raise_fence, rules
+from tidemill.node.isolation.level import Level
 
 METADATA = ("169.254.169.254", "fd00:ec2::254", "::ffff:169.254.169.254")
 ELSEWHERE = ("127.0.0.1", "::1", "169.254.169.253")
@@ -122,8 +123,13 @@ def start(rig: Rig) -> Iterator[Start]:
         node.wait(20)
 
 
-def test_a_task_reaches_no_metadata_and_all_the_rest(rig: Rig, cloud: Cloud, start: Start) -> None:
+@pytest.mark.parametrize("level", [Level.PROCESS, Level.SANDBOX])
+def test_a_task_reaches_no_metadata_and_all_the_rest(rig: Rig, cloud: Cloud, start: Start, level: Level) -> None:
+    if why := why_not_at(level):
+        pytest.skip(why)
+    rig.settings = replace(rig.settings, isolation=level)
     guest = start(cloud)
+    assert guest.engine.nodes()[0].level == level
     assert "forbidden_addresses" in guest.engine.nodes()[0].capabilities
     for address in METADATA:
         assert not guest.reaches(CONNECT, address, str(WEB)), address
