@@ -1,6 +1,7 @@
 """make bench-million: one execution of a million tasks, asked about while it runs (`python -m bench.million`).
 
-Everything is measured from outside, through the public API of a real server on a fresh data directory.
+Everything is measured from outside, through the public API of a real server on a fresh data directory. Tasks
+run at level process, which every machine has.
 """
 
 import json
@@ -117,7 +118,7 @@ def running() -> Iterator[tuple[Server, Path]]:
         job = Path(folder) / "true"
         job.mkdir()
         (job / "blaxel.toml").write_text(TRUE_JOB)
-        server = Server(Path(folder) / "data")
+        server = Server(Path(folder) / "data", {"TIDEMILL_ISOLATION": "process"})
         server.start()
         try:
             server.cli("deploy", str(job))
