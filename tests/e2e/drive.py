@@ -137,13 +137,15 @@ class Server:
         return found
 
     def tasks(self) -> list[psutil.Process]:
-        """Those of our processes that run a job's main.sh; one that ends while we look is none of them.
+        """The launchers that have a job's main.sh to start, one for each that runs; one that ends meanwhile is none.
 
-        The launchers of a task, and what makes its sandbox, have the same words behind their own, and are none.
+        A task itself shows nothing of ours; in a sandbox its second launcher, and what makes the sandbox, show the same
+        words.
         """
         found = []
         for process in self.ours():
             with suppress(psutil.Error):
-                if process.cmdline()[-1:] == ["main.sh"] and process.name() == "sh":
+                words = process.cmdline()
+                if words[:1] == ["tidemill-launcher"] and words[-1] == "main.sh":
                     found.append(process)
         return found
