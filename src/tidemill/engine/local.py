@@ -244,6 +244,8 @@ class LocalEngine:
         said = self._spawn()
         connection = self._connect() if said == "ready" else None
         if connection is None:
+            # it may have taken longer to fail than the pause is
+            self._not_before = time.monotonic() + self._pause_s
             raise EngineUnavailable(f"the node did not start: {said or f'see {self._places.output}'}")
         return connection
 

@@ -41,7 +41,10 @@ def find_entrypoint(app: Path, manifest: Manifest) -> Entrypoint:
     """How ``app`` is built and started. Raises BuildError when it is of no kind that is built here."""
     named = _named_command(manifest)
     if (app / "Dockerfile").exists():
-        raise BuildError(f"the folder has a Dockerfile, and no images are built from those; {_KINDS}")
+        raise BuildError(
+            f"the folder has a Dockerfile, and no images are built from those here: build it elsewhere, push it to a "
+            f'registry, and name it in {FILE_NAME}: image = "registry.example.com/team/tool:1"; {_KINDS}'
+        )
     language = _language(app, has_command=bool(named))
     if language is None:
         foreign = next((name for name in ("package.json", "go.mod") if (app / name).exists()), None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidemill.model.protections import MEANS, Protection, Stated
+from tidemill.node.isolation.container import offer as container
 from tidemill.node.isolation.fence import NO_NFT
 from tidemill.node.isolation.fencing import NO_USERS, NOT_ASKED, Fencing, try_fence
 from tidemill.node.isolation.level import IsolationError, Level
@@ -99,9 +100,10 @@ def _abilities(found: Found) -> Iterator[Stated]:
 
 
 def _images(found: Found) -> Stated:
-    containers = found.containers
-    if containers.problem:
-        says = f"not here: {containers.problem}; tasks whose image is one of a registry are not started"
+    # a look alone does not make one
+    containers = found.containers if found.level is Level.CONTAINER else container.probe(found.machine)
+    if why := containers.problem:
+        says = f"not here: {why}; tasks whose image is one of a registry are not started"
         return Stated(name=OCI_IMAGES, active=False, says=says, remedy=_CONTAINERS)
     says = f"images of registries run in containers of {containers.program}"
     return Stated(name=OCI_IMAGES, active=True, says=says)

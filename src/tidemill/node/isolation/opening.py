@@ -77,7 +77,7 @@ def look(settings: NodeSettings, launcher: Path | None) -> Found:
     problems = {level: _problem(level, offers) for level in Level}
     level = choose(settings.isolation, settings.minimum_isolation, problems)
     probed = offers.get(Level.CONTAINER)
-    containers = probed if isinstance(probed, ContainerOffer) else container.probe(machine)
+    containers = probed if isinstance(probed, ContainerOffer) else container.guess(machine)
     return Found(machine=machine, level=level, offers=offers, problems=problems, containers=containers)
 
 

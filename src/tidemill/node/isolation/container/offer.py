@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.node.isolation.container.isolation import ADDS, ContainerIsolation
-from tidemill.node.isolation.container.probe import probe_containers
+from tidemill.node.isolation.container.probe import probe_containers, what_lacks
 from tidemill.node.isolation.container.runtime import Runtime, find_runtime
 from tidemill.node.isolation.level import IsolationError
 from tidemill.node.isolation.protocol import Isolation, Machine, Site
@@ -53,5 +53,14 @@ class ContainerOffer:
 def probe(machine: Machine) -> ContainerOffer:
     """Make one, in some 100 ms, where there is a runtime."""
     program = find_runtime()
-    uid = machine.settings.task_uid_first if machine.has_users else None
-    return ContainerOffer(problem=probe_containers(machine.launcher, uid, program), program=program)
+    return ContainerOffer(problem=probe_containers(machine.launcher, _uid(machine), program), program=program)
+
+
+def guess(machine: Machine) -> ContainerOffer:
+    """What can be known without making one, so that no start of a node takes longer for images that it may not have."""
+    program = find_runtime()
+    return ContainerOffer(problem=what_lacks(machine.launcher, _uid(machine), program), program=program)
+
+
+def _uid(machine: Machine) -> int | None:
+    return machine.settings.task_uid_first if machine.has_users else None

@@ -24,19 +24,27 @@ def probe_containers(launcher: Path | None, uid: int | None, program: Path | Non
 
     ``uid`` is the user that it runs as; None where tasks have no users of their own. ``program`` is the runtime.
     """
+    if lacks := what_lacks(launcher, uid, program):
+        return lacks
+    assert program is not None
+    assert launcher is not None
+    assert uid is not None
+    try:
+        with tempfile.TemporaryDirectory(prefix="tidemill-probe-") as folder:
+            return _try(Runtime(program, Path(folder)), launcher, uid)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{program} does not make a container: {error}"
+
+
+def what_lacks(launcher: Path | None, uid: int | None, program: Path | None) -> str:
+    """The same, as far as it can be said without making one."""
     if os.geteuid() != 0:
         return NOT_ROOT
     if program is None:
         return f"there is no OCI runtime: {INSTALL}"
     if launcher is None:
         return "the launcher is not built"
-    if uid is None:
-        return NO_USERS
-    try:
-        with tempfile.TemporaryDirectory(prefix="tidemill-probe-") as folder:
-            return _try(Runtime(program, Path(folder)), launcher, uid)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{program} does not make a container: {error}"
+    return NO_USERS if uid is None else ""
 
 
 def _try(runtime: Runtime, launcher: Path, uid: int) -> str:
