@@ -158,7 +158,9 @@ def built(work: Path, name: str, *sources: str) -> str:
 def levels(work: Path, spawner: Spawner) -> Iterator[Isolation]:
     """Those that this machine has, weakest first."""
     for level in (Level.PROCESS, Level.SANDBOX):
-        settings = NodeSettings(data_dir=work / level, memory_mb=1024, slots=1, isolation=level)
+        data_dir = work / level
+        (data_dir / "node").mkdir(parents=True)
+        settings = NodeSettings(data_dir=data_dir, memory_mb=1024, slots=1, isolation=level)
         try:
             yield open_isolation(look(settings, LAUNCHER), spawner)
         except IsolationError as error:

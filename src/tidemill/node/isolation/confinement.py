@@ -11,11 +11,16 @@ from tidemill.model.volume import Volume
 class Files:
     """All that a command may open: ``read`` to read and to run, ``write`` for everything; each with all below it.
 
-    Paths are absolute. What there is to ``read`` may be missing, what there is to ``write`` may not.
+    Paths are absolute. What there is to ``read`` may be missing, what there is to ``write`` may not. ``common`` are the
+    options for what all commands may open beside: there are some dozens, which need to be put into words once.
     """
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
+    common: tuple[str, ...] = ()
+
+    def options(self) -> list[str]:
+        return [*self.common, *(f"--read={path}" for path in self.read), *(f"--write={path}" for path in self.write)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +55,7 @@ class Confinement:
         yield from self._of_mounts()
         if self.files is not None:
             yield "--files"
-            for path in self.files.read:
-                yield f"--read={path}"
-            for path in self.files.write:
-                yield f"--write={path}"
+            yield from self.files.options()
         if self.powerless:
             yield "--powerless"
         if self.calls:

@@ -1,5 +1,6 @@
 """Where the attempts of a node find what is theirs, and what the operator lets all of them read and write."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,9 +37,11 @@ class Ground:
             return ()
         # the data directory as one: between two of its folders files are linked. All of them, reachable or not: a
         # directory that is covered for one would hide the others
-        shared = (path for path in (*self.read, *self.write) if path.exists())
-        beside = (path for path in (*paths, *shared) if not path.is_relative_to(self.data_dir))
-        return tuple(path for path in (self.data_dir, *beside) if path.exists())
+        wanted = (*paths, *self.read, *self.write)
+        # paths as texts: each start of a command waits for this
+        home = f"{self.data_dir}/"
+        beside = (path for path in wanted if path != self.data_dir and not str(path).startswith(home))
+        return tuple(path for path in (self.data_dir, *beside) if os.path.exists(path))  # noqa: PTH110  # see above
 
     @cached_property
     def _is_closed(self) -> bool:

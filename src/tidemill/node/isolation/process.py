@@ -61,7 +61,7 @@ class ProcessIsolation:
         self._hides_processes = site.hides_processes
         self._spawner = site.spawner
         self._protections = machine.protections
-        self._system = system.system_files()
+        self._system = tuple(system.system_files().options())
         self._ground = machine.ground
 
     @property
@@ -101,7 +101,7 @@ class ProcessIsolation:
         check_volumes(needs)
         if needs.volumes and not has.volumes:
             raise Refused(no_volumes(has.missing.get("volumes", "not tried")))
-        read = (*self._system.read, *needs.read, *self._ground.read)
+        read = (*needs.read, *self._ground.read)
         own = (*needs.write, *self._ground.write, *(Path(each.path) for each in needs.volumes))
         return Confinement(
             uid=seat.uid,
@@ -110,7 +110,7 @@ class ProcessIsolation:
             listen=needs.listen,
             volumes=needs.volumes,
             show=self._ground.way_to((*needs.read, *needs.write)) if seat.uid is not None else (),
-            files=Files(read=read, write=(*self._system.write, *own)) if has.landlock else None,
+            files=Files(read=read, write=own, common=self._system) if has.landlock else None,
             powerless=has.capabilities,
             calls=has.seccomp,
         )
