@@ -33,6 +33,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     r"select names no task of execution": "how its tasks ended",
     r"select\.indices has \d+; the tasks of execution": "how many tasks it has",
     r"spec\.triggers\[\d+\]\.configuration\.callbackUrl is .*": "a public host, on a port of HTTP or a free one",
+    r"spec\.triggers\[\d+\]\.configuration\.schedule is .*": "each field has bounds of its own",
     r"cursor does not belong to this query": "only what a page gave is a cursor",
     r"execution '.{8,}' is not unique": "several begin with it",
     # two members of one request that must fit each other
