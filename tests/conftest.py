@@ -3,10 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from xdist.remote import Producer
 
 from tests.sharing import Sharing
 from tidemill.testing.sim import Sim
+
+
+def pytest_configure() -> None:
+    """Tracebacks as a server writes them: the local variables of each call, in colour, take up to 20 s for one."""
+    person = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, structlog.dev.set_exc_info, person])
 
 
 @pytest.hookimpl(optionalhook=True)  # of xdist: a run in one process needs none

@@ -37,6 +37,8 @@ udp.bind(("169.254.169.254", {WEB}))
 print("up", flush=True)
 sys.stdin.read()
 """
+# a table of this process: others try theirs at the same time
+TRIED_BY_US = f"look_tests_{os.getpid()}"
 # ends with 0 if it is connected, with 7 if that was refused
 CONNECT = "import socket, sys\ntry: socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)\n"
 CONNECT += "except OSError: sys.exit(7)"
@@ -54,13 +56,14 @@ def why_not() -> str:
     if done.returncode != 0:
         return f"no network namespaces: {done.stderr.decode().strip()}"
     try:
-        raise_fence("look_tests", [54321], ()).close()
+        raise_fence(TRIED_BY_US, [54321], ()).close()
     except OSError as error:
         return str(error.strerror)
     return ""
 
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+HERE = why_not()
+pytestmark = pytest.mark.skipif(bool(HERE), reason=HERE)
 
 
 @dataclass(frozen=True)
@@ -181,13 +184,14 @@ def test_a_node_that_may_not_make_rules_says_so_and_runs(rig: Rig, cloud: Cloud,
 
 def test_rules_that_do_not_hold_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     without = (
-        "table inet tidemill_look_tests { chain output { type filter hook output priority 0; policy accept; }; }\n"
+        f"table inet tidemill_{TRIED_BY_US} "
+        "{ chain output { type filter hook output priority 0; policy accept; }; }\n"
     )
     monkeypatch.setattr(fence, "rules", lambda *_: without)
     with pytest.raises(OSError, match="does not follow them"):
-        raise_fence("look_tests", [54321], ())
+        raise_fence(TRIED_BY_US, [54321], ())
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-    assert "look_tests" not in tables
+    assert TRIED_BY_US not in tables
 
 
 def test_users_are_named_by_their_runs_and_networks_do_not_overlap() -> None:

@@ -1,5 +1,6 @@
 """Names of things: which are chosen by users, which are made by us, and how they look as text."""
 
+import itertools
 import re
 import secrets
 import uuid
@@ -22,6 +23,8 @@ ID_PREFIX_MIN: Final = 8
 # 2026-01-01T00:00:00Z in milliseconds: keys start small and stay ordered by time of making
 _KEY_EPOCH_MS: Final = 1_767_225_600_000
 _KEY_RANDOM_BITS: Final = 22
+# counting is one step of the interpreter: threads get different numbers
+_NUMBERS: Final = itertools.count(secrets.randbits(_KEY_RANDOM_BITS))
 
 
 class OwnerKind(StrEnum):
@@ -54,18 +57,18 @@ class AttemptId:
 
 
 def new_key(now_ms: int) -> int:
-    """A fresh 63-bit key: milliseconds since 2026 in the high bits, 22 random bits below.
+    """A fresh 63-bit key: milliseconds since 2026 in the high bits, below them 22 that count from a random number.
 
-    Unique for practical purposes and, in each table, by its primary key: a collision is a failed insert.
+    Of four million keys that a process makes no two are the same, whatever its clock shows; of keys of two processes,
+    two of the same millisecond may be, once in four million: a collision is a failed insert.
     """
-    return ((now_ms - _KEY_EPOCH_MS) << _KEY_RANDOM_BITS) | secrets.randbits(_KEY_RANDOM_BITS)
+    return oldest_key(now_ms) | (next(_NUMBERS) & ((1 << _KEY_RANDOM_BITS) - 1))
 
 
 def key_run(now_ms: int) -> Iterator[int]:
-    """Fresh keys for rows that are made together: side by side, so that no two of four million are the same."""
-    first = secrets.randbits(_KEY_RANDOM_BITS)
-    for number in range(1 << _KEY_RANDOM_BITS):
-        yield oldest_key(now_ms) | ((first + number) % (1 << _KEY_RANDOM_BITS))
+    """Fresh keys for rows that are made together, without end."""
+    while True:
+        yield new_key(now_ms)
 
 
 def oldest_key(made_ms: int) -> int:

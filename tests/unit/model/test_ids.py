@@ -1,6 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
 import pytest
 
-from tidemill.model.ids import EXECUTION_ID, JOB_NAME, AttemptId, OwnerKind, new_execution_id, new_key
+from tidemill.model.ids import EXECUTION_ID, JOB_NAME, AttemptId, OwnerKind, key_run, new_execution_id, new_key
 
 
 def test_an_attempt_id_survives_its_text_form() -> None:
@@ -13,6 +16,13 @@ def test_an_attempt_id_survives_its_text_form() -> None:
 def test_a_text_that_is_no_attempt_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         AttemptId.parse(text)
+
+
+def test_no_two_keys_of_a_process_are_the_same_whatever_its_clock_shows() -> None:
+    with ThreadPoolExecutor(4) as threads:
+        made = [*threads.map(lambda _: new_key(1_800_000_000_000), range(50_000))]
+    run = [*islice(key_run(1_800_000_000_000), 10_000)]
+    assert len({*made, *run}) == 60_000
 
 
 def test_keys_grow_with_time_and_fit_63_bits() -> None:
