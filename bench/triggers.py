@@ -4,6 +4,7 @@
 in each minute of an hour, of which the last part of a second before each minute is lived through.
 """
 
+import gc
 import tempfile
 import time
 from collections.abc import Sequence
@@ -110,6 +111,8 @@ def percentiles(seconds: Sequence[float]) -> str:
 
 def main() -> None:
     console = Console()
+    # as a server does
+    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / "tidemill.db")
         term = database.write(begin)

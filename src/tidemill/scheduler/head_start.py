@@ -8,12 +8,12 @@ LONGEST_S: Final = 0.4
 # waking up, and what a unit costs however little it does
 _LEAST_S: Final = 0.005
 # each a job's own, on a common disk
-_EACH_S: Final = 0.0006
+_EACH_S: Final = 0.001
 # of fewer the cost of one is not to be told from that of the unit
 _TELLING: Final = 20
 # how much the last unit says, of all before it
 _NEWEST: Final = 0.25
-_SPREADS: Final = 3.0
+_SPREADS: Final = 4.0
 
 
 class HeadStart:
