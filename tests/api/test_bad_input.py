@@ -273,6 +273,11 @@ def test_many_faults_are_counted(kept: Api) -> None:
     assert message.endswith("; and 4 more")
 
 
+def test_a_word_of_a_few_is_told_with_those_that_there_are(kept: Api) -> None:
+    message = refused(kept, job({}, {"triggers": [{"type": "schedule"}]}))
+    assert message == "spec.triggers[0].type is \"schedule\"; it must be 'http', 'http-async' or 'cron'"
+
+
 def test_a_long_value_is_cut(kept: Api) -> None:
     message = refused(kept, job({}, {"runtime": {"memory": "x" * 100_000}}))
     assert len(message) < 200

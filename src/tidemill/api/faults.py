@@ -15,6 +15,7 @@ SECRET_MEMBERS: Final = frozenset(
 _ERRORS_SHOWN: Final = 5
 # how pydantic begins what a validator of ours says
 _VALIDATORS_SAY: Final = "Value error, "
+_PYDANTIC_SAYS: Final = "Input should be "
 _RIGHT: Final = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -38,7 +39,8 @@ def told(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _fault(model: type[BaseModel], where: Sequence[int | str], kind: str, message: str, value: object) -> str:
     path = path_of(where)
-    right = _said_by_field(model, where) or _RIGHT.get(kind) or message.removeprefix(_VALIDATORS_SAY)
+    said = message.removeprefix(_VALIDATORS_SAY).removeprefix(_PYDANTIC_SAYS)
+    right = _said_by_field(model, where) or _RIGHT.get(kind) or said
     if kind == "missing":
         return f"{path} is missing; it must be {right}" if right != message else f"{path} is missing"
     if SECRET_MEMBERS.intersection(where):
