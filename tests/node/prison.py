@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import pytest
 
 import tidemill
 from tests.node.rig import Reader, Rig, until
@@ -44,6 +45,10 @@ class Node(Enum):
     ROOT_ALONE = "root, whose tasks are root too"
     CONTAINED = "root of a container, with a user for each task, that may not mount"
     ORDINARY = "an ordinary user"
+
+
+PRISONS: Final = [*((kind, Level.PROCESS) for kind in Node), (Node.ROOT, Level.SANDBOX), (Node.ORDINARY, Level.SANDBOX)]
+"""Nodes of every kind, and at both levels those two that differ there."""
 
 
 class Prison:
@@ -138,6 +143,17 @@ _PREFIXES: Final = {
     Node.ORDINARY: ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"),
     Node.CONTAINED: ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "--"),
 }
+
+
+@contextmanager
+def prison_at(kind: Node, level: Level) -> Iterator[Prison]:
+    """``prison``, or a skip that says why there can be none here."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start nodes of several users")
+    if why := why_not(kind) or why_not_at(level):
+        pytest.skip(why)
+    with prison(kind, level) as found:
+        yield found
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.launching import Launch
-from tests.node.prison import Node, Prison, prison, start_behind, why_not, why_not_at
+from tests.node.prison import PRISONS, Prison, prison_at, start_behind, why_not_at
 from tests.node.rig import Reader, Rig
 from tidemill.engine.local import LocalEngine
 from tidemill.model.lease import Outcome, OutcomeKind
@@ -24,17 +24,9 @@ PLACES = ("/tidemill-data/in/put", "/srv/tidemill-data", "/mnt")
 MB = 1 << 20
 
 
-PRISONS = [*((kind, Level.PROCESS) for kind in Node), (Node.ROOT, Level.SANDBOX), (Node.ORDINARY, Level.SANDBOX)]
-
-
 @pytest.fixture(scope="module", params=PRISONS, ids=lambda place: f"{place[0].name.lower()}-{place[1]}")
 def cell(request: pytest.FixtureRequest) -> Iterator[Prison]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can start nodes of several users")
-    kind, level = request.param
-    if why := why_not(kind) or why_not_at(level):
-        pytest.skip(why)
-    with prison(kind, level) as found:
+    with prison_at(*request.param) as found:
         yield found
 
 
