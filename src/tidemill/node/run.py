@@ -218,7 +218,8 @@ class Run:
                     self._has_ended(fact)
 
     def _has_started(self, fact: Started) -> None:
-        self._started_at = self._tools.loop.now - fact.late_s
+        loop = self._tools.loop
+        self._started_at = loop.now - (loop.monotonic - fact.begun_s)
         had = self._tools.holding.of(self.seat)
         self._tools.events.started(self.lease.attempt, Running(fact.pid, fact.start_time, had))
         self._timeout = self._tools.loop.call_later(

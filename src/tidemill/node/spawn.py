@@ -59,12 +59,12 @@ class Command:
 class Started:
     """``start_time`` is what /proc/PID/stat calls so: with the pid, it names a process of this boot for good.
 
-    It had run for ``late_s`` when that was said.
+    It runs since ``begun_s`` by the monotonic clock, whenever that is heard.
     """
 
     pid: int
     start_time: int
-    late_s: float = 0.0
+    begun_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +207,8 @@ def _launcher_files(control: int, command: Command, alive_fd: int) -> list[tuple
 
 def _parse_fact(line: bytes) -> Fact:
     match line.decode().split():
-        case ["started", pid, start_time, late_us]:
-            return Started(int(pid), int(start_time), int(late_us) / 1e6)
+        case ["started", pid, start_time, begun_us]:
+            return Started(int(pid), int(start_time), int(begun_us) / 1e6)
         case ["failed", step, error]:
             return NotStarted(step, int(error))
         case ["ended", how, status, cpu_us, rss_kb]:
@@ -241,6 +241,7 @@ class PlainProcess:
             umask=0o022,
         )
         self.pid = self._popen.pid
+        self._begun_s = time.monotonic()
         try:
             _put(self.pid, command.join)
         except OSError:
@@ -256,7 +257,7 @@ class PlainProcess:
         found: list[Fact] = []
         if not self._started:
             self._started = True
-            found.append(Started(self._popen.pid, start_time(self._popen.pid)))
+            found.append(Started(self._popen.pid, start_time(self._popen.pid), self._begun_s))
         pid, status, used = os.wait4(self._popen.pid, os.WNOHANG)
         if pid:
             self._popen.returncode = os.waitstatus_to_exitcode(status)

@@ -28,7 +28,7 @@
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
  *   listening                          with it comes the socket that listens (SCM_RIGHTS); only with --listen, and first
- *   started PID STARTTIME LATE_US      the command runs (STARTTIME as in /proc/PID/stat), for so many microseconds
+ *   started PID STARTTIME BEGUN_US     the command runs (STARTTIME as in /proc/PID/stat), since then by CLOCK_MONOTONIC
  *   failed STEP ERRNO                  it could not be started; STEP is one word
  *   ended exit|signal N CPU_US RSS_KB  it ended, and nothing of its tree is left
  * and reads one byte a command: 'T' sends SIGTERM to the whole tree, 'K' kills it. When the other end is closed, even by
@@ -123,13 +123,11 @@ static void note_start(void)
 /* The line about the start, if nobody was told: how long it is. */
 static size_t write_started(char *line, size_t size)
 {
-    struct timespec now;
     if (!untold)
         return 0;
     untold = false;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    long long late_us = (long long)(now.tv_sec - begun.tv_sec) * 1000000 + (now.tv_nsec - begun.tv_nsec) / 1000;
-    return (size_t)snprintf(line, size, "started %d %llu %lld\n", (int)command_pid, born, late_us);
+    long long begun_us = (long long)begun.tv_sec * 1000000 + begun.tv_nsec / 1000;
+    return (size_t)snprintf(line, size, "started %d %llu %lld\n", (int)command_pid, born, begun_us);
 }
 
 static void say_started(void)
@@ -623,7 +621,7 @@ int main(int argc, char **argv)
     struct failure failure = {0};
     struct wish wish = {0};
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("tidemill-launcher 3");
+        puts("tidemill-launcher 4");
         return 0;
     }
     if (argc >= 2 && argc <= 3 && strcmp(argv[1], "--probe") == 0)

@@ -204,7 +204,7 @@ class ContainerProcess:
             self._said_last = fact
             if isinstance(fact, Started):
                 # the number it gave is of the container's own count
-                found.append(Started(self.pid, start_time(self.pid)))
+                found.append(Started(self.pid, start_time(self.pid), fact.begun_s))
             elif isinstance(fact, Listening):
                 found.append(fact)
         return found
