@@ -120,12 +120,11 @@ def test_two_engines_share_one_node(rig: Rig) -> None:
 def test_waiting_for_events_blocks_no_other_call(rig: Rig) -> None:
     engine = rig.engine()
     engine.nodes()
-    waiting = threading.Thread(target=lambda: engine.events(NODE, Position(), 5))
+    waiting = threading.Thread(target=lambda: engine.events(NODE, Position(), 60))
     waiting.start()
-    began = time.monotonic()
     for _ in range(20):
         engine.inventory(NODE)
-    assert time.monotonic() - began < 2
+    assert waiting.is_alive()
     rig.run(engine, rig.lease(rig.shell("true")))
     waiting.join(10)
     assert not waiting.is_alive()
@@ -135,7 +134,7 @@ def test_a_wait_ends_when_its_time_is_up(rig: Rig) -> None:
     engine = rig.engine()
     began = time.monotonic()
     assert engine.events(NODE, Position(), 0.3).events == ()
-    assert 0.3 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.3
 
 
 def test_an_idle_node_ends_with_its_server_and_a_busy_one_goes_on(rig: Rig) -> None:

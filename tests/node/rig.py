@@ -24,7 +24,7 @@ from tidemill.node.settings import NodeSettings
 from tidemill.node.workdir import open_work_roots, remove_work_roots
 
 NODE = NodeId("local")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def until(observe: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:

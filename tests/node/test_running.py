@@ -5,7 +5,6 @@ import re
 import resource
 import signal
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -286,10 +285,9 @@ def test_a_flood_of_output_is_cut_and_the_task_goes_on(rig: Rig, engine: LocalEn
 
 
 def test_what_holds_a_pipe_open_does_not_keep_the_attempt_alive(rig: Rig, engine: LocalEngine) -> None:
-    began = time.monotonic()
-    outcome = rig.run(engine, rig.lease(rig.shell("sleep 60 & setsid sleep 60 & exit 0")))
+    # by far longer than anybody here waits for an outcome
+    outcome = rig.run(engine, rig.lease(rig.shell("sleep 600 & setsid sleep 600 & exit 0")))
     assert outcome.kind is OutcomeKind.SUCCEEDED
-    assert time.monotonic() - began < 10
 
 
 def test_partial_lines_are_kept(rig: Rig, engine: LocalEngine) -> None:
