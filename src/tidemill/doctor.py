@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,19 +21,14 @@ from rich.console import Console
 from rich.text import Text
 from uv import find_uv_bin
 
+from tidemill import inspection
+from tidemill.inspection import Report
 from tidemill.local_node import node_settings
 from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined
 from tidemill.node.launcher import launcher_path
 from tidemill.node.limits.findings import bounds
-from tidemill.secrets import FILE_NAME, KeyRing, KeyRingError
-from tidemill.service import sealed
-from tidemill.service.sealed import Look
 from tidemill.settings import Settings
-from tidemill.store import audit, check
-from tidemill.store.audit import Checked
-from tidemill.store.database import read_only
 
-DATABASE_NAME: Final = "tidemill.db"
 PROBE_TIMEOUT_S: Final = 10
 # more than a probe that is itself several with deadlines may take
 DEADLINE_S: Final = 90.0
@@ -168,30 +162,6 @@ def limits(settings: Settings) -> Iterator[Finding]:
         yield Finding(name=f"limits: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)
 
 
-def ledger(data_dir: Path) -> list[str]:
-    """The invariants that do not hold, a sentence each. Reads only; a server may be running."""
-    return read_only(data_dir / DATABASE_NAME, check.violations)
-
-
-def audit_chain(settings: Settings) -> Checked:
-    """Whether the audit is whole. Reads only; a server may be running. Raises KeyRingError, OSError without its key."""
-    return read_only(settings.data_dir / DATABASE_NAME, partial(audit.check, mac=_key_ring(settings).audit_mac))
-
-
-def sealed_values(settings: Settings) -> Look:
-    """Which sealed values do not open. Reads only; a server may be running. Raises KeyRingError, OSError."""
-    ring = _key_ring(settings)
-    # one snapshot: what a rotation seals anew meanwhile is as it was before
-    return read_only(
-        settings.data_dir / DATABASE_NAME, lambda connection: sealed.look(lambda work: work(connection), ring)
-    )
-
-
-def _key_ring(settings: Settings) -> KeyRing:
-    given = settings.key_ring
-    return KeyRing.parse(given.get_secret_value() if given is not None else (settings.data_dir / FILE_NAME).read_text())
-
-
 def findings(settings: Settings) -> Iterator[Finding]:
     """Every probe's findings, each within a deadline; a probe that raises or does not answer is a finding too."""
     data_dir = settings.data_dir
@@ -253,17 +223,17 @@ def command(
     keys_only
         Try instead to open every value that is sealed with a key of the key ring.
     json_output
-        The findings as JSON.
+        What was found as JSON.
     """
     settings = Settings.load({"data_dir": data_dir})
-    where = settings.data_dir
     console = Console(highlight=False, soft_wrap=True)
-    if ledger_only:
-        return _report_ledger(where, console)
-    if audit_only:
-        return _report_audit(settings, console)
-    if keys_only:
-        return _report_keys(settings, console)
+    for asked, inspect in (
+        (ledger_only, inspection.ledger),
+        (audit_only, inspection.audit_chain),
+        (keys_only, inspection.sealed_values),
+    ):
+        if asked:
+            return _print_report(inspect(settings), console, json_output=json_output)
     found = list(findings(settings))
     if json_output:
         sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2) + "\n")
@@ -271,6 +241,15 @@ def command(
         for line in lines(found):
             console.print(Text(line))
     return 0 if all(each.ok for each in found if each.vital) else 1
+
+
+def _print_report(report: Report, console: Console, *, json_output: bool) -> int:
+    if json_output:
+        sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    else:
+        for sentence in report.says:
+            console.print(Text(sentence))
+    return 0 if report.ok else 1
 
 
 def lines(found: Sequence[Finding]) -> Iterator[str]:
@@ -281,51 +260,3 @@ def lines(found: Sequence[Finding]) -> Iterator[str]:
         yield f"{state:7}  {each.name:{width}}  {each.says}"
         if each.remedy:
             yield f"{'':7}  {'':{width}}  to have it: {each.remedy}"
-
-
-def _report_ledger(data_dir: Path, console: Console) -> int:
-    if not (data_dir / DATABASE_NAME).is_file():
-        console.print(f"there is no ledger in {data_dir}")
-        return 1
-    broken = ledger(data_dir)
-    for sentence in broken:
-        console.print(sentence)
-    console.print(f"{len(broken)} violations" if broken else "no violation: every invariant of the ledger holds")
-    return 1 if broken else 0
-
-
-def _report_keys(settings: Settings, console: Console) -> int:
-    if not (settings.data_dir / DATABASE_NAME).is_file():
-        console.print(f"there is nothing sealed in {settings.data_dir}")
-        return 1
-    try:
-        found = sealed_values(settings)
-    except (KeyRingError, OSError) as error:
-        console.print(f"nothing can be opened without the key ring: {error}")
-        return 1
-    for each in found.first:
-        console.print(f"{each.table} {each.id} does not open with key {each.key or 'none'}")
-    if found.unopened:
-        console.print(f"{found.unopened} of {found.envelopes} sealed values do not open")
-    else:
-        console.print(f"every sealed value opens: {found.envelopes}")
-    return 1 if found.unopened else 0
-
-
-def _report_audit(settings: Settings, console: Console) -> int:
-    if not (settings.data_dir / DATABASE_NAME).is_file():
-        console.print(f"there is no audit in {settings.data_dir}")
-        return 1
-    try:
-        checked = audit_chain(settings)
-    except (KeyRingError, OSError) as error:
-        console.print(f"the audit cannot be checked without its key ring: {error}")
-        return 1
-    for sentence in checked.violations:
-        console.print(sentence)
-    if not checked.violations:
-        # who keeps this line elsewhere can tell a copy of an older day from the database of today
-        console.print(f"the audit is whole: {checked.rows} rows, the newest {checked.newest or 'none'}")
-        if checked.cut is not None:
-            console.print(f"it begins with row {checked.cut.number + 1}: older ones, up to {checked.cut.at}, were cut")
-    return 1 if checked.violations else 0

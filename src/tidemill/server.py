@@ -51,9 +51,8 @@ from tidemill.secrets import FILE_NAME, KeyRingError, write_private
 from tidemill.service import first_start, jobs, key_check
 from tidemill.service.parts import Limits, Parts
 from tidemill.settings import Settings, SettingsError
-from tidemill.store.database import Database
+from tidemill.store.database import DATABASE_NAME, Database
 
-DATABASE_NAME: Final = "tidemill.db"
 LOCK_NAME: Final = "server.lock"
 CARD_NAME: Final = "server.json"
 

@@ -170,8 +170,8 @@ def test_a_unit_that_is_undone_breaks_nothing(database: Database) -> None:
     assert (checked.rows, checked.violations) == (30, [])
 
 
-def doctor(folder: Path) -> tuple[int, str]:
-    words = [sys.executable, "-m", "tidemill.main", "doctor", "--audit", "--data-dir", str(folder)]
+def doctor(folder: Path, *options: str) -> tuple[int, str]:
+    words = [sys.executable, "-m", "tidemill.main", "doctor", "--audit", "--data-dir", str(folder), *options]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
     return done.returncode, done.stdout
@@ -183,13 +183,14 @@ def test_the_doctor_says_whether_it_is_whole(database: Database) -> None:
     assert (code, said.startswith("the audit is whole: 10 rows, the newest ")) == (0, True)
     run(database, "DELETE FROM audit WHERE number = 5")
     assert doctor(folder) == (1, "row 5 is missing\n")
+    assert doctor(folder, "--json") == (1, '{\n  "ok": false,\n  "says": [\n    "row 5 is missing"\n  ]\n}\n')
 
 
 def test_the_doctor_needs_the_key_ring_and_makes_none(database: Database) -> None:
     ring = database.path.parent / "keyring.json"
     ring.unlink()
     code, said = doctor(ring.parent)
-    assert (code, "cannot be checked without its key ring" in said) == (1, True)
+    assert (code, "nothing can be said without the key ring" in said) == (1, True)
     assert not ring.exists()
     ring.write_text(json.dumps({"active": "x"}))
     assert doctor(ring.parent)[0] == 1

@@ -29,6 +29,8 @@ from tidemill.store.witness import Witness, present
 
 T = TypeVar("T")
 
+# in the data directory
+DATABASE_NAME: Final = "tidemill.db"
 MAX_WAITING: Final = 1_000
 _MAX_GROUP: Final = 500
 # SQLite's words for "the disk is the problem"; anything else is a bug and keeps its own type
