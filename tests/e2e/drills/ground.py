@@ -15,7 +15,7 @@ prod = "sh main.sh"
 memory = 16
 maxConcurrentTasks = 16
 """
-# who runs twice writes two lines
+# some take their time, so that whoever is killed has tasks that run
 SCRIPT = """
 sleep 0.$((TASK_INDEX % 5))
 cat "$TIDEMILL_TASK_FILE" > "$TIDEMILL_RESULT_FILE"
