@@ -65,8 +65,8 @@ fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minute
 drills: $(READY) ## at length: kill -9 at random, a node that is stopped, power cuts, a full disk (10 minutes)
 	$(PY) -m tests.e2e.drills
 
-bench: $(READY) ## time from POST to a task's first line, tasks a second, requests a second, what credentials and confinement cost
-	$(PY) -m bench.run
+bench: $(READY) ## docs/benchmarks.md (ARGS="--only tasks --rounds 1"); what requests, credentials and confinement cost
+	$(PY) -m bench.run $(ARGS)
 	$(PY) -m bench.requests
 	$(PY) -m bench.authentication
 	$(PY) -m bench.confinement

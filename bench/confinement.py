@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -118,9 +119,9 @@ class Bench:
             group.remove()
 
     def bubblewrap(self, uid: int | None, count: int) -> None:
-        who = {} if uid is None else {"user": uid, "group": uid}
         for _ in range(count):
-            subprocess.run([*BUBBLEWRAP, TRUE], check=True, extra_groups=None if uid is None else [], **who)
+            groups = None if uid is None else ()
+            subprocess.run([*BUBBLEWRAP, TRUE], check=True, user=uid, group=uid, extra_groups=groups)
 
     def _group(self) -> Group | None:
         return self.groups.make("1", GroupLimits(memory_bytes=MEMORY_MB << 20, pids=2048))
@@ -185,7 +186,7 @@ def ways(bench: Bench, count: int) -> Iterator[tuple[str, Callable[[], None]]]:
     opened = list(levels(bench.work, bench.spawner))
     asked = bench.asked(opened[0])
     for isolation in opened:
-        yield f"node, level {isolation.level}", lambda isolation=isolation: bench.isolated(isolation, count)
+        yield f"node, level {isolation.level}", partial(bench.isolated, isolation, count)
     yield "C program with launchers", lambda: bench.program((driven, str(count), str(LAUNCHER)), asked)
     yield "C program without", lambda: bench.program((alone, str(count)), asked)
     if any(isolation.level is Level.SANDBOX for isolation in opened):

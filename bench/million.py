@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.run import TRUE_JOB
+from bench.ground import TRUE_JOB
 from tests.e2e.drive import Server, until
 
 TASKS: Final = 1_000_000

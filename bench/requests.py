@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.run import TRUE_JOB
+from bench.ground import TRUE_JOB
 from tests.e2e.drive import Server
 
 CONNECTIONS: Final = 32
@@ -46,7 +46,8 @@ def message(method: str, path: str, headers: dict[str, str], body: bytes = b"") 
     return "\r\n".join(lines).encode() + _END + body
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:
+    """Send one request and read all of its answer, which must be 200."""
     writer.write(request)
     head = (await reader.readuntil(_END)).lower()
     assert head.startswith(b"http/1.1 200"), head
@@ -59,7 +60,7 @@ async def _connection(port: int, request: bytes, until: float, times: list[float
     try:
         begun = time.perf_counter()
         while begun < until:
-            await _ask(reader, writer, request)
+            await ask(reader, writer, request)
             now = time.perf_counter()
             times.append(now - begun)
             begun = now
@@ -83,12 +84,12 @@ def measure(name: str, port: int, request: bytes) -> Figure:
 
 
 @contextmanager
-def bare() -> Iterator[int]:
-    """The port of a server with a bare route."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.bare"], stdout=subprocess.PIPE, text=True)
+def bare() -> Iterator[tuple[int, int]]:
+    """The port of a server with a bare route, and its pid."""
+    process = subprocess.Popen([sys.executable, "-m", "bench.bare_route"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield int(process.stdout.readline().split()[-1])
+        yield int(process.stdout.readline().split()[-1]), process.pid
     finally:
         process.kill()
         process.wait()
@@ -101,7 +102,7 @@ def figures(server: Server) -> list[Figure]:
     with server.http() as http:
         many = http.post("/jobs/still/executions", json={"tasks": [{}] * 1_000}).json()["executionId"]
     page = f"/v0/jobs/still/executions/{many}/tasks?limit=50"
-    with bare() as other:
+    with bare() as (other, _pid):
         found = [measure("bare FastAPI route", other, message("GET", "/bare", {}))]
     found.append(measure("GET of a job", port, message("GET", "/v0/jobs/still", key)))
     found.append(measure("page of 50 tasks", port, message("GET", page, key)))

@@ -1,91 +1,100 @@
-"""make bench: what a user waits for, measured through the public API of a real server (`python -m bench.run`).
+"""make bench: the table of docs/benchmarks.md, measured and written (`python -m bench.run [--only NAME...]`).
 
-Tasks run at level process, which every machine has; what a sandbox costs is measured by bench.confinement.
+Everything is measured through the public API of a real server, with its node, at level process. Each part is kept in
+the results as soon as it was measured, and the page is written anew: a part can be measured again by itself.
 """
 
-import json
-import sys
-import tempfile
-import time
-from datetime import datetime
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median, quantiles
+from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.e2e.drive import ROOT, Server, until
-
-STARTS = 20
-TASKS = 2_000
-TRUE_JOB = """type = "job"
-name = "true"
-[entrypoint]
-prod = "/bin/true"
-[runtime]
-memory = 16
-maxConcurrentTasks = 64
-"""
+from bench import ground, idle, report, small, starts, tasks
+from bench.ground import Ground
+from bench.results import RESULTS, Round, Section, load, machine, save
 
 
-def first_line_ms(server: Server) -> float:
-    """From the sending of a POST of one task of examples/shell to its first line, as the log says; milliseconds."""
-    with server.http() as http:
-        sent = time.time()  # noqa: TID251 - compared with the log's wall clock
-        execution_id = http.post("/jobs/shell/executions", json={"tasks": [{"name": "Ada"}]}).json()["executionId"]
-        query = {"resourceType": "jobs", "workloadIds": "shell", "executionId": execution_id, "limit": 100}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much is measured."""
 
-        def lines() -> list[dict[str, str]]:
-            found: list[dict[str, str]] = http.get("/observability/logs", params=query).json()["shell"]["logs"]
-            return found
-
-        oldest = until(lines)[-1]
-        until(lambda: http.get(f"/jobs/shell/executions/{execution_id}").json()["status"] == "succeeded")
-    return (datetime.fromisoformat(oldest["timestamp"]).timestamp() - sent) * 1000
+    tasks: int
+    rounds: int
+    starts: int
+    executions: int
+    seconds: float
 
 
-def tasks_a_second(server: Server, tasks: int) -> float:
-    """Throughput of one execution of ``tasks`` times /bin/true, from POST to its end."""
-    with server.http() as http:
-        begun = time.monotonic()
-        execution_id = http.post("/jobs/true/executions", json={"tasks": [{}] * tasks}).json()["executionId"]
-        path = f"/jobs/true/executions/{execution_id}"
-        until(lambda: http.get(path).json()["status"] not in {"queued", "pending", "running"}, seconds=300)
-        took = time.monotonic() - begun
-        stats = http.get(path).json()["stats"]
-    assert stats["success"] == tasks, stats
-    return tasks / took
+@dataclass(frozen=True, slots=True)
+class Part:
+    """``measure`` makes the rounds; ``how`` says in words what one of them is."""
+
+    measure: Callable[[Ground, Counts], list[Round]]
+    how: Callable[[Counts], str]
+
+
+PARTS: Final[Mapping[str, Part]] = {
+    "starts": Part(
+        lambda ground, counts: starts.rounds(ground, starts=counts.starts, count=counts.rounds),
+        lambda counts: f"{counts.rounds} rounds of {counts.starts:,} starts, 50 ms apart",
+    ),
+    "idle": Part(
+        lambda ground, counts: idle.rounds(ground, seconds=counts.seconds, count=counts.rounds),
+        lambda counts: f"{counts.rounds} rounds of {counts.seconds:.0f} s; bare: a FastAPI server with one route",
+    ),
+    "tasks": Part(
+        lambda ground, counts: tasks.rounds(ground, tasks=counts.tasks, count=counts.rounds),
+        lambda counts: f"{counts.rounds} rounds of {counts.tasks:,} tasks, the three in turn",
+    ),
+    "small": Part(
+        lambda ground, counts: small.rounds(ground, executions=counts.executions, count=counts.rounds),
+        lambda counts: f"{counts.rounds} rounds of {counts.executions:,} executions, {small.CLIENTS} connections",
+    ),
+}
+
+
+def taken(how: str, rounds: list[Round], words: Mapping[str, str] | None = None) -> Section:
+    """A section as of today."""
+    today = datetime.now(UTC).date().isoformat()  # noqa: TID251 - the day on which it was measured
+    return Section(taken=today, how=how, rounds=rounds, words=dict(words or {}))
+
+
+def keep(file: Path, name: str, section: Section) -> None:
+    """Put it into the results, and write the page."""
+    results = load(file)
+    results["machine"] = machine()
+    results["sections"][name] = section
+    save(file, results)
+    report.write(results, file)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "true"
-        job.mkdir()
-        (job / "blaxel.toml").write_text(TRUE_JOB)
-        server = Server(Path(folder) / "data", {"TIDEMILL_ISOLATION": "process"})
-        server.start()
-        try:
-            server.cli("deploy", str(ROOT / "examples" / "shell"))
-            server.cli("deploy", str(job))
-            starts = [first_line_ms(server) for _ in range(STARTS)]
-            rate = tasks_a_second(server, TASKS)
-        finally:
-            server.stop()
-    figures = {
-        "POST to first line, median (ms)": round(median(starts), 1),
-        "POST to first line, p90 (ms)": round(quantiles(starts, n=10)[-1], 1),
-        "POST to first line, min (ms)": round(min(starts), 1),
-        f"tasks a second, {TASKS} x /bin/true": round(rate),
-    }
-    if "--json" in sys.argv:
-        print(json.dumps(figures))
-        return
-    table = Table(title=f"Tidemill on this machine ({STARTS} starts, one execution of {TASKS} tasks)")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, str(value))
-    Console().print(table)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=", ".join(PARTS))
+    parser.add_argument("--tasks", type=int, default=10_000, help="of an execution [10,000]")
+    parser.add_argument("--rounds", type=int, default=5, help="[5]")
+    parser.add_argument("--starts", type=int, default=200, help="a round [200]")
+    parser.add_argument("--executions", type=int, default=1_000, help="of one task each, a round [1,000]")
+    parser.add_argument("--seconds", type=float, default=30, help="of idleness, a round [30]")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="page and chart are beside it [docs/benchmarks.json]"
+    )
+    given = parser.parse_args()
+    counts = Counts(
+        tasks=given.tasks,
+        rounds=given.rounds,
+        starts=given.starts,
+        executions=given.executions,
+        seconds=given.seconds,
+    )
+    with ground.running() as there:
+        for name, part in PARTS.items():
+            if name in given.only:
+                section = taken(part.how(counts), part.measure(there, counts))
+                keep(given.results, name, section)
+                print(name, *section["rounds"], sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":
