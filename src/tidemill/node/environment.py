@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from tidemill.model.lease import BuildLease, TaskLease
 from tidemill.node.build.archive import APP_NAME, ImageManifest, RootConfig
 from tidemill.node.build.delivery import CREDENTIALS_FILE, IMAGE_FILE, SOURCE_FILE
+from tidemill.node.interpreters import both_names
 from tidemill.node.isolation.container.bundle import WORK_INSIDE
 from tidemill.node.isolation.protocol import Needs, Root
 
@@ -36,11 +37,15 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlaces:
-    """Directories of one task: its unpacked image, its private one, and where it puts temporary files."""
+    """Directories of one task: its unpacked image, its private one, and where it puts temporary files.
+
+    ``interpreter`` is what it may read of the interpreter that its image names (node/interpreters.py).
+    """
 
     image: Path
     work: Path
     temporary: Path
+    interpreter: tuple[Path, ...] = ()
 
 
 def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlaces, arguments_url: str) -> Invocation:
@@ -61,8 +66,8 @@ def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlace
     if manifest.language == "python":
         environment["PATH"] = f"{app / '.venv' / 'bin'}:{environment['PATH']}"
     environment |= _own_variables(lease, own, arguments_url)
-    prefix = () if manifest.python_prefix is None else both_names(Path(manifest.python_prefix))
-    needs = replace(_needs(lease, arguments_url), read=(places.image, *prefix), write=(places.work,))
+    read = (places.image, *places.interpreter)
+    needs = replace(_needs(lease, arguments_url), read=read, write=(places.work,))
     return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 
@@ -124,11 +129,6 @@ def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapp
         memory_mb=lease.memory_mb,
     )
     return Invocation(words=words, directory=work, environment={**defaults, **variables, **own}, needs=needs)
-
-
-def both_names(path: Path) -> tuple[Path, ...]:
-    """``path`` as it is written, and as it is without links, for it may be reached by either."""
-    return tuple(dict.fromkeys((path, path.resolve())))
 
 
 def _installer_paths(variables: Mapping[str, str]) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from tidemill.node.discovery import Card, Places, read_card, remove_socket, sock
 from tidemill.node.events import Events
 from tidemill.node.holding import Holding
 from tidemill.node.images import Images
+from tidemill.node.interpreters import Interpreters
 from tidemill.node.isolation import findings
 from tidemill.node.isolation.fencing import open_fence
 from tidemill.node.isolation.level import IsolationError
@@ -162,6 +163,7 @@ class _Node:
             roots=self._roots,
             cache=places.cache,
             images=images,
+            interpreters=Interpreters(map(Path, (*settings.task_read_paths, *settings.task_write_paths))),
             arguments=self._arguments,
             worker=self._chores,
             variables=node_environment(os.environ),  # noqa: TID251  # what builds are given

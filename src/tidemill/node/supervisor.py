@@ -23,6 +23,8 @@ from tidemill.node.environment import (
     task_invocation,
 )
 from tidemill.node.images import Images, check_digest
+from tidemill.node.interpreters import Interpreters
+from tidemill.node.isolation.protocol import Refused
 from tidemill.node.isolation.users import Seat
 from tidemill.node.loop import Timer
 from tidemill.node.run import Reason, Run, Tools
@@ -73,6 +75,7 @@ class Workplace:
     roots: WorkRoots
     cache: Path
     images: Images
+    interpreters: Interpreters
     arguments: ArgumentsServer
     worker: Worker
     variables: Mapping[str, str] = field(repr=False)
@@ -276,15 +279,16 @@ class Supervisor:
         try:
             held.run.make_room()
             invocation = self._invocation(held, held.run.seat, held.run.work)
+        except Refused as refused:
+            self._ended_unstarted(held.run, OutcomeKind.LAUNCH_ERROR, str(refused))
+            return
         except (OSError, ValueError) as error:
-            outcome = Outcome(
-                kind=OutcomeKind.LOST,
-                message=f"the node could not prepare it: {error}",
-                ended_at=self._tools.loop.now,
-            )
-            self._ended(held.run, outcome)
+            self._ended_unstarted(held.run, OutcomeKind.LOST, f"the node could not prepare it: {error}")
             return
         held.run.start(invocation)
+
+    def _ended_unstarted(self, run: Run, kind: OutcomeKind, message: str) -> None:
+        self._ended(run, Outcome(kind=kind, message=message, ended_at=self._tools.loop.now))
 
     def _invocation(self, held: Held, seat: Seat, work: Path) -> Invocation:
         lease = held.lease
@@ -299,6 +303,7 @@ class Supervisor:
         assert manifest is not None
         if manifest.root is not None and self._place.no_roots:
             raise ValueError(f"its image is one of a registry, which needs containers: {self._place.no_roots}")
+        interpreter = self._place.interpreters.read(manifest.python_prefix)
         (work / TASK_FILE).write_bytes(lease.arguments.encode("utf-8", "surrogatepass"))
         for path in (work / TASK_FILE, work):
             self._tools.isolation.users.hand_over(seat, path)
@@ -308,6 +313,7 @@ class Supervisor:
             image=self._place.images.path(lease.image.digest),
             work=work,
             temporary=self._tools.isolation.temporary(work),
+            interpreter=interpreter,
         )
         return task_invocation(lease, manifest, places, url)
 

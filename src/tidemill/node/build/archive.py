@@ -18,19 +18,28 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 FORMAT: Final = 1
 MANIFEST_NAME: Final = "image.json"
 APP_NAME: Final = "app"
 # what a node that died while unpacking leaves beside its images; nothing else begins like this
 PARTIAL_PREFIX: Final = ".partial-"
+# some thousand times what an image needs; who unpacks holds them in memory
+MANIFEST_MAX_BYTES: Final = 1 << 20
+HEADER_MAX_BYTES: Final = 1 << 20
 
 _COPY_BYTES: Final = 1 << 20
 # tarfile copies what is left of its buffer at each read: the larger, the slower small files are
 _READ_BYTES: Final = 1 << 16
 _FILE_MODE: Final = 0o644
 _PROGRAM_MODE: Final = 0o755
+
+
+# what stands in an archive before the entry that it is about, and is read as a whole
+_LONG_HEADERS: Final = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
 
 
 class ArchiveError(ValueError):
@@ -195,10 +204,13 @@ def unpack_image(archive: Path, target: Path) -> None:
 def read_image(target: Path) -> ImageManifest:
     """What the unpacked image at ``target`` is. Raises ArchiveError when its ``image.json`` is missing or not ours."""
     try:
-        document = json.loads((target / MANIFEST_NAME).read_bytes())
+        with (target / MANIFEST_NAME).open("rb") as file:
+            text = file.read(MANIFEST_MAX_BYTES + 1)
+        # of a longer one some of it, which is none
+        document = json.loads(text[:MANIFEST_MAX_BYTES])
     except FileNotFoundError as error:
         raise ArchiveError(f"{target} is no image: it has no {MANIFEST_NAME}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArchiveError(f"{target / MANIFEST_NAME} is not JSON: {error}") from error
     match document:
         case {"format": 1, "command": [str(), *_] as command, "language": str(language), "python_prefix": prefix} if (
@@ -228,14 +240,41 @@ def _extract(archive: Path, folder: Path) -> None:
     """
     made = {""}
     try:
-        with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|", bufsize=_READ_BYTES) as tar:
-            for entry in tar:
+        with (
+            gzip.open(archive) as packed,
+            _Archive.open(fileobj=packed, mode="r|", bufsize=_READ_BYTES, tarinfo=_Entry) as tar,
+        ):
+            while (entry := tar.next()) is not None:
+                # it would remember all of them
+                tar.members.clear()
                 _check_name(entry.name, made)
                 _extract_entry(tar, entry, f"{folder}/{entry.name}")
                 if entry.isdir():
                     made.add(entry.name)
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, UnicodeError, FileExistsError) as error:
         raise ArchiveError(f"{archive.name} is damaged: {error}") from error
+
+
+class _Archive(tarfile.TarFile):
+    members: list[tarfile.TarInfo]
+    """Those that were read."""
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry that takes no more memory than an honest one, whatever its archive says of it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _LONG_HEADERS and found.size > HEADER_MAX_BYTES:
+            raise ArchiveError(f"a header of an image archive has {found.size} bytes, more than {HEADER_MAX_BYTES}")
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise ArchiveError("an image archive may not hold a file with holes")
+        return found
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        """Called for a file with holes, whose list of holes has no bound."""
+        raise ArchiveError("an image archive may not hold a file with holes")
 
 
 def _check_name(name: str, made: set[str]) -> None:

@@ -12,12 +12,12 @@ from typing import Final
 
 from tidemill.node.isolation import system
 from tidemill.node.isolation.confinement import Confinement, Files
-from tidemill.node.isolation.container.bundle import LAUNCHER_INSIDE, WORK_INSIDE, Bind, Container
+from tidemill.node.isolation.container.bundle import LAUNCHER_INSIDE, PLACES, WORK_INSIDE, Bind, Container
 from tidemill.node.isolation.container.process import ContainerProcess
 from tidemill.node.isolation.container.runtime import Runtime
 from tidemill.node.isolation.level import Level
 from tidemill.node.isolation.process import PROCESSES_MAX
-from tidemill.node.isolation.protocol import Isolation, Needs, Site
+from tidemill.node.isolation.protocol import Isolation, Needs, Refused, Site
 from tidemill.node.isolation.users import Seat
 from tidemill.node.isolation.volumes import check_room, check_volumes
 from tidemill.node.spawn import Command, Process
@@ -113,8 +113,9 @@ class ContainerIsolation:
         return ContainerProcess(self._runtime, name, inside, self._spawner, describe)
 
     def _check(self, needs: Needs) -> None:
-        """Raises Refused for volumes that the command cannot have."""
+        """Raises Refused for volumes that the command cannot have, and for a root that cannot be one."""
         if needs.root is not None:
+            _check_places(needs.root.path)
             check_volumes(replace(needs, write=(Path(WORK_INSIDE), Path(LAUNCHER_INSIDE))))
             return
         check_volumes(needs)
@@ -141,6 +142,14 @@ class ContainerIsolation:
                 yield Bind(source=path, inside=str(path))
         for path in (*needs.write, *self._ground.write):
             yield Bind(source=path, inside=str(path), write=True)
+
+
+def _check_places(root: Path) -> None:
+    """Raises Refused for a root with a link where something is mounted: on this machine it leads to the machine's."""
+    for path in (root, *(root / place for place in PLACES)):
+        if path.is_symlink() or not path.is_dir():
+            name = "/" if path == root else f"/{path.name}"
+            raise Refused(f"its image was not made here: {name} is no directory of it; deploy the job again")
 
 
 def container_tag(data_dir: Path) -> str:
