@@ -1,8 +1,11 @@
 """One attempt that has been started: its process, its pipes, its clock, and how it is judged."""
 
 import errno
+import fcntl
 import os
 import signal
+import struct
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -37,6 +40,7 @@ BUILD_RESULT_MAX_BYTES: Final = 1 << 20
 BUILD_CANNOT_NOW: Final = 75
 
 _ERROR_PREFIX: Final = "error: "
+_INT: Final = struct.Struct("i")
 _MB: Final = 1 << 20
 # too little of something at this moment: another try, perhaps elsewhere, is right
 # steps of the launcher that only some jobs ask for: another try would fail as well
@@ -252,8 +256,7 @@ class Run:
             # the kernel has killed the command with its launcher, but not what the command had started
             self._tools.spawner.sweep()
         for fd in list(self._pipes):
-            while self._read(fd):
-                pass
+            self._read_what_is_there(fd)
         if not self._pipes:
             self._finish()
         else:
@@ -269,15 +272,21 @@ class Run:
     def _pipe_ready(self, fd: int) -> None:
         self._read(fd)
 
-    def _read(self, fd: int) -> bool:
-        """Take one piece of output. False when there is none now, or the pipe is done."""
+    def _read_what_is_there(self, fd: int) -> None:
+        """Up to its end, or what is in it now: who still has it open may write faster than anybody reads."""
+        left = bytes_in(fd)
+        while left >= 0 and (taken := self._read(fd)):
+            left -= taken
+
+    def _read(self, fd: int) -> int:
+        """Take one piece of output; its bytes. 0 when there is none now, or the pipe is done."""
         stream, splitter = self._pipes[fd]
         try:
             data = os.read(fd, READ_BYTES)
         except (BlockingIOError, InterruptedError):
-            return False
+            return 0
         if data and self._source.dropping:
-            return True
+            return len(data)
         for text in splitter.feed(data) if data else splitter.finish():
             self._keep(stream, text)
         if not data:
@@ -285,7 +294,7 @@ class Run:
             if not self._pipes and self._drain is not None:
                 self._drain.cancel()
                 self._finish()
-        return bool(data)
+        return len(data)
 
     def _keep(self, stream: Stream, text: str) -> None:
         severity: Severity = severity_of(stream, text)
@@ -362,6 +371,12 @@ class Run:
         if not self._usage.pids_refused or verdict.kind not in {OutcomeKind.EXIT_CODE, OutcomeKind.SIGNAL}:
             return ""
         return f"; it was at its limit of {self._tools.keeper.pids} processes and threads, and was refused more"
+
+
+def bytes_in(pipe: int) -> int:
+    """How many bytes a pipe holds. Raises OSError."""
+    count: int = _INT.unpack(fcntl.ioctl(pipe, termios.FIONREAD, bytes(_INT.size)))[0]
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
