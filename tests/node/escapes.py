@@ -13,6 +13,11 @@ CALL: Final = (
     "done = libc.syscall(*[eval(word) for word in sys.argv[1:]]); "
     "sys.exit(done < 0 and ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS))"
 )
+# as it is, so that nothing changes when it may
+LIMIT: Final = (
+    "import resource, sys; who = int(sys.argv[1]); "
+    "resource.prlimit(who, resource.RLIMIT_NOFILE, resource.prlimit(who, resource.RLIMIT_NOFILE))"
+)
 
 FILES: Final = {
     "list the data directory": "ls $DATA",
@@ -53,6 +58,18 @@ PROCESSES: Final = {
     "signal the server": "kill -0 $SERVER_PID",
     "trace another task": f"{PYTHON} '{CALL}' $PTRACE 0x4206 $VICTIM_PID 0 0",
     "trace the node": f"{PYTHON} '{CALL}' $PTRACE 0x4206 $NODE_PID 0 0",
+    "limit the server": f"{PYTHON} '{LIMIT}' $SERVER_PID",
+    "limit the node": f"{PYTHON} '{LIMIT}' $NODE_PID",
+    "slow down the node": f"{PYTHON} 'import os, sys; who = int(sys.argv[1]); "
+    "os.setpriority(os.PRIO_PROCESS, who, os.getpriority(os.PRIO_PROCESS, who))' $NODE_PID",
+    # of a user that others have too, and who are seen
+    "slow down all of the node's user": "test -O /proc/$NODE_PID && "
+    f"{PYTHON} 'import os; os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_USER, 0))'",
+    "schedule the node": f"{PYTHON} 'import os, sys; who = int(sys.argv[1]); "
+    "os.sched_setscheduler(who, os.sched_getscheduler(who), os.sched_getparam(who))' $NODE_PID",
+    "schedule the node by its parameters": f"{PYTHON} 'import os, sys; who = int(sys.argv[1]); "
+    "os.sched_setparam(who, os.sched_getparam(who))' $NODE_PID",
+    "make the node's disk slow": "ionice -c 2 -n 4 --pid $NODE_PID",
     "speak to another program of the node's user": f"{PYTHON} 'import os, socket; "
     'socket.socket(socket.AF_UNIX).connect(os.environ["SERVICE"])\'',
     "speak to the node": f"{PYTHON} 'import os, socket; node = socket.socket(socket.AF_UNIX); node.settimeout(5); "

@@ -159,6 +159,22 @@ def test_ordinary_programs_do_not_notice_that_calls_are_refused(launch: Launch, 
     assert said(launch, f"{sys.executable} -S ordinary.py", ["--calls", "--powerless"]).strip() == "0"
 
 
+def test_who_is_to_leave_others_alone_may_limit_itself_and_look(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "itself.py").write_text(
+        "import os, resource\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)\n"
+        "os.nice(1); os.setpriority(os.PRIO_PGRP, 0, 5); os.getpriority(os.PRIO_USER, 0)\n"
+        "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))\n"
+        "os.sched_setaffinity(0, os.sched_getaffinity(0))\n"
+        "try:\n"
+        "    resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, (32, 32))\n"
+        "except PermissionError:\n"
+        "    print('refused by number')\n"
+    )
+    words = f"{sys.executable} -S itself.py"
+    assert said(launch, words, ["--apart"]).split("\n")[:2] == ["refused by number", "0"]
+
+
 @as_root
 @pytest.mark.parametrize("uid", [None, 54321])
 def test_the_powerless_have_no_capability_and_get_none(launch: Launch, uid: int | None) -> None:

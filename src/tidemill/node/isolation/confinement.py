@@ -30,6 +30,7 @@ class Confinement:
     ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
     that user. ``volumes`` are mounted for the command alone. ``show`` are paths that ``uid`` shall reach whatever the
     modes of the directories above them.
+    ``apart``: it may not change the limits and the priority of other processes of its user.
     ``network`` False: a loopback of its own, and nothing else; ``listen`` is a port of it, at which the node listens.
     ``within``: the command makes a place and starts a launcher in it, which gets what it needs as descriptors.
     """
@@ -43,6 +44,7 @@ class Confinement:
     files: Files | None = None
     powerless: bool = False
     calls: bool = False
+    apart: bool = False
     within: bool = False
 
     def options(self) -> Iterator[str]:
@@ -60,6 +62,8 @@ class Confinement:
             yield "--powerless"
         if self.calls:
             yield "--calls"
+        if self.apart:
+            yield "--apart"
         if self.within:
             yield "--within"
 

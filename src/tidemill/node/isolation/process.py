@@ -113,4 +113,5 @@ class ProcessIsolation:
             files=Files(read=read, write=own, common=self._system) if has.landlock else None,
             powerless=has.capabilities,
             calls=has.seccomp,
+            apart=has.seccomp and seat.shared,
         )

@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/ioprio.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -49,6 +51,7 @@ enum { OTHER_NUMBERS = 0x40000000, TYPE_OF_SOCKET = 0xf, FAKE_INPUT = 0x5412, CO
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 /* the lower half of an argument: both architectures are little-endian */
 #define LOAD_ARGUMENT(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 8 * (n))
+#define LOAD_UPPER_HALF(n) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args) + 8 * (n) + 4)
 #define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 #define FAIL(error) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (error))
 /* do the next n instructions only if it is, or is not, so */
@@ -57,6 +60,12 @@ enum { OTHER_NUMBERS = 0x40000000, TYPE_OF_SOCKET = 0xf, FAKE_INPUT = 0x5412, CO
 #define IF_AT_LEAST(value, n) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (value), 0, (n))
 #define IF_ANY_OF(bits, n) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (bits), 0, (n))
 #define REFUSE(number) IF_EQUAL((number), 1), FAIL(EPERM)
+/* what names a process by its first argument may name none but the caller, which is 0 */
+#define REFUSE_OTHERS(number) IF_EQUAL((number), 4), LOAD_ARGUMENT(0), UNLESS_EQUAL(0, 1), FAIL(EPERM), ALLOW
+/* what names some by a kind and a number: the caller, or the caller's group, and no user */
+#define REFUSE_OTHERS_OF(number, user)                                                                                   \
+    IF_EQUAL((number), 7), LOAD_ARGUMENT(0), IF_EQUAL((user), 1), FAIL(EPERM), LOAD_ARGUMENT(1), UNLESS_EQUAL(0, 1),     \
+        FAIL(EPERM), ALLOW
 #define ABSENT(number) IF_EQUAL((number), 1), FAIL(ENOSYS)
 
 static const struct sock_filter REFUSED[] = {
@@ -168,13 +177,51 @@ static const struct sock_filter REFUSED[] = {
     ALLOW,
 };
 
-bool restrict_calls(void)
+/*
+ * By these calls a user changes any process of its own, its limits and its turn on the processors; it takes no right to trace it.
+ * Which processors it runs on is let through: libraries of threads name each of theirs by its number.
+ */
+static const struct sock_filter REFUSED_BESIDE_OTHERS[] = {
+#ifdef OUR_ARCHITECTURE
+    LOAD(nr),
+    IF_EQUAL(SYS_prlimit64, 9),
+    LOAD_ARGUMENT(0),
+    UNLESS_EQUAL(0, 6),
+    /* whoever only asks has no new limits */
+    LOAD_ARGUMENT(2),
+    UNLESS_EQUAL(0, 1),
+    FAIL(EPERM),
+    LOAD_UPPER_HALF(2),
+    UNLESS_EQUAL(0, 1),
+    FAIL(EPERM),
+    ALLOW,
+    REFUSE_OTHERS_OF(SYS_setpriority, PRIO_USER),
+    REFUSE_OTHERS_OF(SYS_ioprio_set, IOPRIO_WHO_USER),
+    REFUSE_OTHERS(SYS_sched_setscheduler),
+    REFUSE_OTHERS(SYS_sched_setparam),
+    REFUSE_OTHERS(SYS_sched_setattr),
+#endif
+    ALLOW,
+};
+
+static bool filter(const struct sock_filter *instructions, size_t count)
 {
 #ifdef OUR_ARCHITECTURE
-    const struct sock_fprog program = {.len = sizeof REFUSED / sizeof REFUSED[0], .filter = (struct sock_filter *)REFUSED};
+    const struct sock_fprog program = {.len = (unsigned short)count, .filter = (struct sock_filter *)instructions};
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
 #else
+    (void)instructions, (void)count;
     errno = ENOSYS;
     return false;
 #endif
+}
+
+bool restrict_calls(void)
+{
+    return filter(REFUSED, sizeof REFUSED / sizeof REFUSED[0]);
+}
+
+bool leave_others_alone(void)
+{
+    return filter(REFUSED_BESIDE_OTHERS, sizeof REFUSED_BESIDE_OTHERS / sizeof REFUSED_BESIDE_OTHERS[0]);
 }

@@ -35,6 +35,7 @@ struct wish {
     bool powerless;
     bool files;
     bool calls;
+    bool apart;
     struct path paths[PATHS_MAX];
     size_t path_count;
     char **command;
@@ -86,6 +87,9 @@ bool become(const char *uid);
 
 /* From here on the calls in calls.c fail. Needs no_new_privs. */
 bool restrict_calls(void);
+
+/* From here on the calls fail that change other processes of the same user. Needs no_new_privs. */
+bool leave_others_alone(void);
 
 /* Prints a line a protection: "NAME VERSION" or "NAME missing ERRNO". `uid`: who to become, NULL: nobody else. */
 int probe(const char *uid);

@@ -19,6 +19,7 @@
  *   --uid=N            it runs as user and group N, in no other group
  *   --powerless        it has no capabilities and gets none, root or not
  *   --calls            the system calls in calls.c fail (seccomp)
+ *   --apart            it may not change the limits and the priority of other processes of its user (seccomp)
  *   --directory=PATH   where it begins
  *   --within           COMMAND, an absolute path, makes a place and starts a second launcher in it as
  *                      "tidemill-launcher 3 --environment=4 ..." with what it was given as 3 and 4; the facts are that one's
@@ -374,6 +375,7 @@ static bool take_option(struct wish *wish, const char *word)
         {"--powerless", &wish->powerless},
         {"--files", &wish->files},
         {"--calls", &wish->calls},
+        {"--apart", &wish->apart},
         {"--within", &wish->within},
         {"--network=none", &wish->no_network},
     };
@@ -469,6 +471,8 @@ static const char *enter(const struct wish *wish)
         return "files";
     if (wish->directory != NULL && chdir(wish->directory) != 0)
         return "directory";
+    if (wish->apart && !leave_others_alone())
+        return "calls";
     if (wish->calls && !restrict_calls())
         return "calls";
     sigprocmask(SIG_SETMASK, &none, NULL);
