@@ -238,7 +238,7 @@ class Deaf:
         self._real = real
         self.folder, self.controls, self.surest_kill = real.folder, real.controls, real.surest_kill
         self.make, self.usage, self.oom_event, self.remove = real.make, real.usage, real.oom_event, real.remove
-        self.left, self.renew = real.left, real.renew
+        self.left, self.is_empty, self.renew = real.left, real.is_empty, real.renew
 
     def kill(self, name: str) -> None:
         pass
@@ -345,13 +345,13 @@ def test_an_event_without_a_kill_is_no_lack_of_memory(keeping: Keeping) -> None:
     assert keeping.told == []
 
 
-def test_a_group_that_is_closed_holds_no_descriptor(keeping: Keeping) -> None:
+def test_a_group_that_is_gone_holds_no_descriptor(keeping: Keeping) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     kept = keeping.group()
     kept._listen()
     kept.close()
-    assert set(Path("/proc/self/fd").iterdir()) == before
     keeping.run_until_removed()
+    assert set(Path("/proc/self/fd").iterdir()) == before
     assert keeping.told == []
 
 

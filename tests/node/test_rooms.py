@@ -26,6 +26,17 @@ FILL = "cd $TIDEMILL_WORK_DIR && error=$(dd if=/dev/zero of=file bs=64k count=10
 NOTHING = Known(0, 0)
 
 
+def mounts_of(pid: int) -> list[list[str]]:
+    return [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
+
+
+def place_of(rig: Rig, engine: LocalEngine, script: str, index: int, disk_mb: int = 16) -> str:
+    """What a task has to say, once it has ended."""
+    outcome = rig.run(engine, rig.lease(rig.shell(f"({script}) > {rig.root}/said-{index}"), index, disk_mb=disk_mb))
+    assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+    return (rig.root / f"said-{index}").read_text()
+
+
 @pytest.fixture(scope="module", params=PRISONS, ids=lambda place: f"{place[0].name.lower()}-{place[1]}")
 def place(request: pytest.FixtureRequest) -> tuple[Node, Level]:
     found: tuple[Node, Level] = request.param
@@ -76,8 +87,54 @@ def test_nothing_of_it_is_left_on_the_machine_or_in_the_node(rig: Rig, engine: L
     works = [file.read_text().strip() for file in rig.root.glob("work-*")]
     assert len({*works}) == 12
     until(lambda: not any(Path(f"/proc/{rig.node_pid}/root{work}").exists() for work in works))
-    until(lambda: "tidemill-" not in Path(f"/proc/{rig.node_pid}/mounts").read_text())
+    mounted = [words[1] for words in mounts_of(rig.node_pid) if "tidemill-" in words[1]]
+    # for the next ones
+    assert [list(Path(f"/proc/{rig.node_pid}/root{path}").iterdir()) for path in mounted] == [[] for _ in mounted]
     assert Path("/proc/mounts").read_text() == before
+
+
+@as_root
+def test_the_directory_of_the_next_lies_in_the_same_mount_and_is_another(rig: Rig, engine: LocalEngine) -> None:
+    """For a mount takes longer than a short task; what was allowed somebody, or is watched, is the directory's."""
+    report = "cd $TIDEMILL_WORK_DIR; dirname $PWD; stat -c '%i %a' .; ls -A; chmod 777 ."
+    (mount, number, mode, *names), (mount2, number2, *same) = (place_of(rig, engine, report, i).split() for i in (0, 1))
+    assert (mode, names) == ("700", ["task.json"])
+    assert (mount, [mode, *names]) == (mount2, same)
+    assert number != number2
+
+
+@as_root
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("mkdir $TIDEMILL_WORK_DIR/left", id="somebody left a folder"),
+        pytest.param("echo > $TIDEMILL_WORK_DIR/left", id="somebody left a file"),
+    ],
+)
+def test_a_mount_in_which_something_is_left_is_not_used_again(rig: Rig, engine: LocalEngine, script: str) -> None:
+    first = place_of(rig, engine, f"dirname $TIDEMILL_WORK_DIR; {script}", 0)
+    assert place_of(rig, engine, "dirname $TIDEMILL_WORK_DIR", 1) != first
+    until(lambda: first.strip() not in Path(f"/proc/{rig.node_pid}/mounts").read_text())
+
+
+@as_root
+def test_a_mount_is_not_used_again_while_somebody_has_a_file_of_it_that_is_gone(rig: Rig, engine: LocalEngine) -> None:
+    """It takes room, though nobody can see it: the next one would have less."""
+    script = f"cd $TIDEMILL_WORK_DIR && echo x > file && pwd > {rig.root}/new && mv {rig.root}/new {rig.root}/work && "
+    lease = rig.lease(rig.shell(f"{script} until test -e {rig.root}/open; do sleep 0.01; done; rm file"), disk_mb=16)
+    rig.launch(engine, lease)
+    until((rig.root / "work").exists)
+    work = (rig.root / "work").read_text().strip()
+    with Path(f"/proc/{rig.node_pid}/root{work}/file").open():
+        (rig.root / "open").touch()
+        assert Reader(engine).outcome(lease.attempt).kind is OutcomeKind.SUCCEEDED
+        assert place_of(rig, engine, "dirname $TIDEMILL_WORK_DIR", 1).strip() != str(Path(work).parent)
+
+
+@as_root
+def test_mounts_are_used_again_for_their_size_only(rig: Rig, engine: LocalEngine) -> None:
+    size = "df --output=size -m $TIDEMILL_WORK_DIR | tail -n 1"
+    assert [place_of(rig, engine, size, index, mb).strip() for index, mb in enumerate((16, 8, 16))] == ["16", "8", "16"]
 
 
 @as_root
@@ -86,10 +143,10 @@ def test_what_a_killed_node_had_mounted_goes_with_it(rig: Rig, engine: LocalEngi
     rig.launch(engine, rig.lease(rig.shell(f"{script} {rig.root}/work; sleep 600"), disk_mb=16))
     until((rig.root / "work").exists)
     work = Path((rig.root / "work").read_text().strip())
-    assert list(work.iterdir()) == []  # the machine sees where it is mounted, and nothing of it
+    assert list(work.parent.iterdir()) == []  # the machine sees where it is mounted, and nothing of it
     rig.kill_node()
     assert reconnected(engine)
-    assert not work.exists()
+    assert not work.parent.exists()
 
 
 @as_root

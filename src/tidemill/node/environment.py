@@ -39,11 +39,13 @@ class Invocation:
 class TaskPlaces:
     """Directories of one task: its unpacked image, its private one, and where it puts temporary files.
 
-    ``interpreter`` is what it may read of the interpreter that its image names (node/interpreters.py).
+    ``room`` is ``work``, or a directory around it in which there is nothing else. ``interpreter`` is what it may read of
+    the interpreter that its image names (node/interpreters.py).
     """
 
     image: Path
     work: Path
+    room: Path
     temporary: Path
     interpreter: tuple[Path, ...] = ()
 
@@ -67,7 +69,7 @@ def task_invocation(lease: TaskLease, manifest: ImageManifest, places: TaskPlace
         environment["PATH"] = f"{app / '.venv' / 'bin'}:{environment['PATH']}"
     environment |= _own_variables(lease, own, arguments_url)
     read = (places.image, *places.interpreter)
-    needs = replace(_needs(lease, arguments_url), read=read, write=(places.work,))
+    needs = replace(_needs(lease, arguments_url), read=read, write=(places.room,))
     return Invocation(words=manifest.command, directory=app, environment=environment, needs=needs)
 
 

@@ -146,7 +146,7 @@ class _Node:
         self._events = Events(loop, self._journal, self._disk, places.results)
         self._memory = Worker(loop, "memory")
         self._keeper = keeper = Keeper(loop, self._groups, pids=settings.task_pids, cpu_quota=settings.cpu_quota)
-        tools = Tools(
+        self._tools = tools = Tools(
             loop=loop,
             spawner=spawner,
             isolation=isolation,
@@ -247,6 +247,7 @@ class _Node:
         self._chores.close()
         self._memory.close()
         self._journal.close()
+        self._tools.rooms.close()
         remove_work_roots(self._roots)
         self._keeper.close()
         self._groups.close(self._files)

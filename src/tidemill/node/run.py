@@ -181,8 +181,8 @@ class Run:
         return self.lease.disk_mb << 20
 
     def make_room(self) -> None:
-        """Make its directory. Raises OSError."""
-        self._tools.rooms.make(self.work, self._disk_bytes)
+        """Make its directory, and know from then on where it lies. Raises OSError."""
+        self.work = self._tools.rooms.make(self.work, self._disk_bytes)
 
     @property
     def _is_counted(self) -> bool:

@@ -312,6 +312,7 @@ class Supervisor:
         places = TaskPlaces(
             image=self._place.images.path(lease.image.digest),
             work=work,
+            room=self._tools.rooms.around(work),
             temporary=self._tools.isolation.temporary(work),
             interpreter=interpreter,
         )
@@ -331,7 +332,7 @@ class Supervisor:
             # who it ran as is nobody else before nothing of it is left
             self._tools.isolation.users.leave(run.seat, empty=run.left_nothing)
 
-        self._tools.rooms.remove(run.work, (TASK_FILE, RESULT_FILE), cleaned)
+        self._tools.rooms.remove(run.work, (TASK_FILE, RESULT_FILE), cleaned, left_nothing=run.left_nothing)
 
     def _end_unstarted(self, held: Held, kind: OutcomeKind, message: str) -> None:
         self._finish(held, Outcome(kind=kind, message=message, ended_at=self._tools.loop.now))

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -43,20 +44,21 @@ def hide_processes() -> None:
     _check(_libc().mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, b"hidepid=2,gid=0"))
 
 
-def mount_memory(folder: Path, size_bytes: int) -> None:
-    """Mount a directory over ``folder``, of mode 0700, that holds so much and lies in memory. Raises OSError.
+def mount_memory(folder: str, size_bytes: int) -> None:
+    """Mount a directory over ``folder`` that holds so much and lies in memory. Raises OSError.
 
-    Whose memory it is: of whoever fills it.
+    It is ours, and others may pass through. Whose memory it is: of whoever fills it.
     """
-    options = f"mode=0700,size={size_bytes}".encode()
+    options = f"mode=0711,size={size_bytes}".encode()
     _check(_libc().mount(b"tidemill", os.fsencode(folder), b"tmpfs", _MS_NOSUID_NODEV, options))
 
 
-def unmount(folder: Path) -> None:
+def unmount(folder: str) -> None:
     """At once, whoever still has it open; what it held is gone with the last of these. Raises OSError."""
     _check(_libc().umount2(os.fsencode(folder), _MNT_DETACH_NOFOLLOW))
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 

@@ -6,7 +6,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from tidemill.node.limits.files import CgroupFiles, processes
+from tidemill.node.limits.counters import Counters
+from tidemill.node.limits.files import CgroupFiles, figure_of, processes
 from tidemill.node.limits.groups import QUOTA_PERIOD_US, Control, GroupLimits, Kill, Usage
 from tidemill.node.limits.tree import kill_listed, make_group, remove_tree
 
@@ -33,6 +34,7 @@ class Version1:
         self.controls = frozenset(control for control in Control if control in controllers)
         self.surest_kill = Kill.FORKLESS if Control.PIDS in self.controls else Kill.LISTED
         self._files = files
+        self._counters = Counters()
         self._counts_cpu = "cpuacct" in controllers
         with suppress(FileExistsError):
             files.make(folder)
@@ -61,17 +63,17 @@ class Version1:
 
     def usage(self, name: str) -> Usage:
         folder = f"{self.folder}/{name}"
-        files = self._files
+        read = self._counters.read
         kills, at_limit, peak_bytes, refused, cpu_s = 0, False, None, 0, None
         if Control.MEMORY in self.controls:
-            kills = files.number(f"{folder}/memory.oom_control", "oom_kill") or 0
-            peak_bytes = int(files.read(f"{folder}/memory.max_usage_in_bytes"))
+            kills = figure_of(read(folder, "memory.oom_control"), "oom_kill") or 0
+            peak_bytes = int(read(folder, "memory.max_usage_in_bytes"))
             # counted for whom it was killed of, whatever was short of memory
-            at_limit = kills > 0 and peak_bytes + NEAR_BYTES >= int(files.read(f"{folder}/memory.limit_in_bytes"))
+            at_limit = kills > 0 and peak_bytes + NEAR_BYTES >= int(read(folder, "memory.limit_in_bytes"))
         if Control.PIDS in self.controls:
-            refused = files.number(f"{folder}/pids.events", "max") or 0
+            refused = figure_of(read(folder, "pids.events"), "max") or 0
         if self._counts_cpu:
-            cpu_s = int(files.read(f"{folder}/cpuacct.usage")) / _NS
+            cpu_s = int(read(folder, "cpuacct.usage")) / _NS
         return Usage(
             oom_kills=kills if at_limit else 0,
             starved=0 if at_limit else kills,
@@ -104,17 +106,26 @@ class Version1:
         kill_listed(self._files, folder)
 
     def remove(self, name: str) -> bool:
-        return remove_tree(self._files, f"{self.folder}/{name}")
+        folder = f"{self.folder}/{name}"
+        self._counters.forget(folder)
+        return remove_tree(self._files, folder)
+
+    def is_empty(self, name: str) -> bool:
+        folder = f"{self.folder}/{name}"
+        if Control.PIDS in self.controls:
+            # those of groups in it are counted as well
+            return int(self._counters.read(folder, "pids.current")) == 0
+        return not processes(self._files, folder)
 
     def renew(self, name: str) -> bool:
         folder = f"{self.folder}/{name}"
-        if self._files.has_children(folder) or processes(self._files, folder):
+        if self._files.has_children(folder):
             return False
         if Control.MEMORY in self.controls:
             # pages of files that it has read, and files that it left on a tmpfs, stay counted for it
-            if int(self._files.read(f"{folder}/memory.usage_in_bytes")) > RESIDUE_BYTES:
+            if int(self._counters.read(folder, "memory.usage_in_bytes")) > RESIDUE_BYTES:
                 return False
-            self._files.write(f"{folder}/memory.max_usage_in_bytes", "0")
+            self._counters.write(folder, "memory.max_usage_in_bytes", "0")
         return True
 
     def left(self) -> list[str]:

@@ -94,12 +94,12 @@ class Version2:
     def remove(self, name: str) -> bool:
         return remove_tree(self._files, f"{self.folder}/{name}")
 
+    def is_empty(self, name: str) -> bool:
+        return not processes(self._files, f"{self.folder}/{name}")
+
     def renew(self, name: str) -> bool:
         """The peak cannot be set back (but for one reader alone, from Linux 6.12 on)."""
-        folder = f"{self.folder}/{name}"
-        if Control.MEMORY in self.controls or self._files.has_children(folder):
-            return False
-        return not processes(self._files, folder)
+        return Control.MEMORY not in self.controls and not self._files.has_children(f"{self.folder}/{name}")
 
     def left(self) -> list[str]:
         names = [os.path.basename(path) for path in self._files.children(self.folder)]  # noqa: PTH119

@@ -70,11 +70,7 @@ class CgroupFiles:
             text = self.read(path)
         except FileNotFoundError:
             return None
-        for line in text.splitlines():
-            key, _, figure = line.partition(" ")
-            if key == name:
-                return int(figure)
-        return None
+        return figure_of(text, name)
 
 
 def processes(files: CgroupFiles, folder: str) -> list[int]:
@@ -83,3 +79,12 @@ def processes(files: CgroupFiles, folder: str) -> list[int]:
         return [int(line) for line in files.read(f"{folder}/cgroup.procs").split()]
     except FileNotFoundError:
         return []
+
+
+def figure_of(text: str, name: str) -> int | None:
+    """The figure of line ``name`` in lines of ``name figure``; None when there is no such line."""
+    for line in text.splitlines():
+        key, _, figure = line.partition(" ")
+        if key == name:
+            return int(figure)
+    return None

@@ -117,9 +117,14 @@ class Hierarchy(Protocol):
         """Whether it is gone: False while a process is in it. Raises OSError for any other reason."""
         ...
 
+    def is_empty(self, name: str) -> bool:
+        """Whether no process is in it. Raises OSError."""
+        ...
+
     def renew(self, name: str) -> bool:
-        """Whether it is as a new one, but for the CPU time that it goes on counting: no process is in it, no group, and
-        hardly any memory is counted for it.
+        """Whether one without a process is as new, but for the CPU time that it goes on counting.
+
+        No group is in it, and hardly any memory is counted for it.
 
         False also where a counter cannot be set back. Raises OSError.
         """
@@ -140,6 +145,8 @@ class Group:
         self._hierarchies = [*hierarchies]
         self._earlier_cpu_s = 0.0
         self._killed = False
+        # every process is in all of them: one that is empty says so of the others, soonest where they are counted
+        self._witness = max(hierarchies, key=lambda each: Control.PIDS in each.controls)
         self._killer = max(hierarchies, key=lambda each: each.surest_kill)
         self.controls = frozenset[Control]().union(*(each.controls for each in hierarchies))
         joins: list[str] = []
@@ -181,7 +188,7 @@ class Group:
         # what kills may have changed a limit, and counters of what went wrong cannot be set back
         if self._killed or usage.oom_kills or usage.starved or usage.pids_refused:
             return False
-        if not all(each.renew(self.name) for each in self._hierarchies):
+        if not self._witness.is_empty(self.name) or not all(each.renew(self.name) for each in self._hierarchies):
             return False
         self._earlier_cpu_s += usage.cpu_s or 0.0
         return True
