@@ -65,7 +65,8 @@ fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minute
 drills: $(READY) ## at length: kill -9 at random, a node that is stopped, power cuts, a full disk (10 minutes)
 	$(PY) -m tests.e2e.drills
 
-bench: $(READY) ## docs/benchmarks.md (ARGS="--only tasks --rounds 1"); what requests, credentials and confinement cost
+bench: $(READY) ## docs/benchmarks.md, next to other programs (ARGS="--only tasks"); what requests, credentials, confinement cost
+	sh scripts/peers.sh
 	$(PY) -m bench.run $(ARGS)
 	$(PY) -m bench.requests
 	$(PY) -m bench.authentication
@@ -75,4 +76,4 @@ bench-million: $(READY) ## a million tasks in one execution: memory, and how lon
 	$(PY) -m bench.million
 
 clean: ## remove what the commands above made
-	rm -rf .venv .clients .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients .bench .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import ground, idle, report, small, starts, tasks
+from bench import ground, idle, peering, report, small, starts, tasks
 from bench.ground import Ground
 from bench.results import RESULTS, Round, Section, load, machine, save
 
@@ -25,32 +25,41 @@ class Counts:
     starts: int
     executions: int
     seconds: float
+    peer_tasks: int
+
+
+Measured = tuple[list[Round], dict[str, str]]
+"""The rounds, and words by what they are on; where there is nothing more to say there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``measure`` makes the rounds; ``how`` says in words what one of them is."""
+    """``measure`` makes the rounds; ``how`` says in words what they are."""
 
-    measure: Callable[[Ground, Counts], list[Round]]
+    measure: Callable[[Ground, Counts], Measured]
     how: Callable[[Counts], str]
 
 
 PARTS: Final[Mapping[str, Part]] = {
     "starts": Part(
-        lambda ground, counts: starts.rounds(ground, starts=counts.starts, count=counts.rounds),
+        lambda ground, counts: (starts.rounds(ground, starts=counts.starts, count=counts.rounds), {}),
         lambda counts: f"{counts.rounds} rounds of {counts.starts:,} starts, 50 ms apart",
     ),
     "idle": Part(
-        lambda ground, counts: idle.rounds(ground, seconds=counts.seconds, count=counts.rounds),
+        lambda ground, counts: (idle.rounds(ground, seconds=counts.seconds, count=counts.rounds), {}),
         lambda counts: f"{counts.rounds} rounds of {counts.seconds:.0f} s; bare: a FastAPI server with one route",
     ),
     "tasks": Part(
-        lambda ground, counts: tasks.rounds(ground, tasks=counts.tasks, count=counts.rounds),
+        lambda ground, counts: (tasks.rounds(ground, tasks=counts.tasks, count=counts.rounds), {}),
         lambda counts: f"{counts.rounds} rounds of {counts.tasks:,} tasks, the three in turn",
     ),
     "small": Part(
-        lambda ground, counts: small.rounds(ground, executions=counts.executions, count=counts.rounds),
+        lambda ground, counts: (small.rounds(ground, executions=counts.executions, count=counts.rounds), {}),
         lambda counts: f"{counts.rounds} rounds of {counts.executions:,} executions, {small.CLIENTS} connections",
+    ),
+    "peers": Part(
+        lambda ground, counts: peering.rounds(ground, tasks=counts.peer_tasks, count=counts.rounds),
+        lambda counts: f"{counts.rounds} rounds of {counts.peer_tasks:,} tasks",
     ),
 }
 
@@ -78,6 +87,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=200, help="a round [200]")
     parser.add_argument("--executions", type=int, default=1_000, help="of one task each, a round [1,000]")
     parser.add_argument("--seconds", type=float, default=30, help="of idleness, a round [30]")
+    parser.add_argument("--peer-tasks", type=int, default=2_000, help="of each peer, a round [2,000]")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="page and chart are beside it [docs/benchmarks.json]"
     )
@@ -88,11 +98,12 @@ def main() -> None:
         starts=given.starts,
         executions=given.executions,
         seconds=given.seconds,
+        peer_tasks=given.peer_tasks,
     )
     with ground.running() as there:
         for name, part in PARTS.items():
             if name in given.only:
-                section = taken(part.how(counts), part.measure(there, counts))
+                section = taken(part.how(counts), *part.measure(there, counts))
                 keep(given.results, name, section)
                 print(name, *section["rounds"], sep="\n  ", flush=True)
 
