@@ -39,8 +39,8 @@ class Invocation:
 class TaskPlaces:
     """Directories of one task: its unpacked image, its private one, and where it puts temporary files.
 
-    ``room`` is ``work``, or a directory around it in which there is nothing else. ``interpreter`` is what it may read of
-    the interpreter that its image names (node/interpreters.py).
+    ``room`` is ``work``, or a directory around it in which there is nothing else. ``interpreter`` is what it may read
+    of the interpreter that its image names (node/interpreters.py).
     """
 
     image: Path

@@ -28,6 +28,7 @@ class Users:
         self._pool = pool
         # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
         self._builder = pool.take() if pool is not None else None
+        self._left: list[int] = []
 
     @property
     def own(self) -> bool:
@@ -65,5 +66,12 @@ class Users:
         if not empty:
             log.error("user %d is not used again: something may still run as it", seat.uid)
             return
-        system.leave_no_shared_memory(seat.uid)
-        self._pool.give_back(seat.uid)
+        self._left.append(seat.uid)
+        while self._left:
+            try:
+                system.leave_no_shared_memory(self._left[-1])
+            except OSError as error:
+                # as without descriptors; whoever leaves next tries again
+                log.warning("user %d is not used again yet: %s", self._left[-1], error)
+                return
+            self._pool.give_back(self._left.pop())
