@@ -7,8 +7,9 @@
  *   equal COUNT --work=DIRECTORY [--room=BYTES] [--join0=FILE] [--join1=FILE] [--OPTION[=VALUE]...] -- COMMAND [ARGUMENT...]
  *
  * Options as the launcher's: --uid, --data, --fsize, --nproc, --nofile, --show, --read, --write, --directory, --files,
- * --powerless, --calls. Tasks' directories lie in DIRECTORY, each mounted in memory where there is a ROOM; --join0 and --join1
- * are the cgroup.procs that commands of the first and of the second worker write themselves to.
+ * --powerless, --calls. Tasks' directories lie in DIRECTORY, those of each worker in one that is mounted in memory where there
+ * is a ROOM, as a node uses its mounts again; --join0 and --join1 are the cgroup.procs that commands of the first and of the
+ * second worker write themselves to.
  */
 #define _GNU_SOURCE
 #include "confine.h"
@@ -160,11 +161,7 @@ static bool start_and_hear(void)
 
 static bool make_directory(const char *folder, const char *file)
 {
-    char size[64];
     if (mkdir(folder, 0700) != 0)
-        return false;
-    snprintf(size, sizeof size, "mode=0700,size=%s", room == NULL ? "" : room);
-    if (room != NULL && mount("bench", folder, "tmpfs", MS_NOSUID | MS_NODEV, size) != 0)
         return false;
     int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool done = fd >= 0 && write(fd, ARGUMENTS, sizeof ARGUMENTS - 1) == sizeof ARGUMENTS - 1;
@@ -177,13 +174,12 @@ static bool make_directory(const char *folder, const char *file)
 
 static bool remove_directory(const char *folder, const char *file)
 {
-    bool emptied = room == NULL ? unlink(file) == 0 : umount2(folder, MNT_DETACH | UMOUNT_NOFOLLOW) == 0;
-    return emptied && rmdir(folder) == 0;
+    return unlink(file) == 0 && rmdir(folder) == 0;
 }
 
 static bool run(const char *folder)
 {
-    char file[NAME_MAX_BYTES + 16];
+    char file[NAME_MAX_BYTES + 32];
     snprintf(file, sizeof file, "%s/task.json", folder);
     /* both: what could not be started still has a directory */
     return (int)(make_directory(folder, file) && start_and_hear()) & (int)remove_directory(folder, file);
@@ -191,22 +187,36 @@ static bool run(const char *folder)
 
 /* ---- the workers */
 
+/* Where the directories of a worker's tasks lie: what they are granted. */
+static bool make_place(const char *place)
+{
+    char size[64];
+    if (mkdir(place, 0711) != 0)
+        return false;
+    snprintf(size, sizeof size, "mode=0711,size=%s", room == NULL ? "" : room);
+    return room == NULL || mount("bench", place, "tmpfs", MS_NOSUID | MS_NODEV, size) == 0;
+}
+
 static int work_off(int worker, int count)
 {
-    static char folder[NAME_MAX_BYTES], user[16];
+    static char place[NAME_MAX_BYTES], user[16];
+    char folder[NAME_MAX_BYTES + 16];
+    snprintf(place, sizeof place, "%s/%d", work, worker);
+    if (!make_place(place))
+        return 1;
     for (size_t i = 0; i < join_counts[worker]; i++)
         add_path(PATH_JOIN, joins[worker][i]);
-    add_path(PATH_WRITE, folder);
+    add_path(PATH_WRITE, place);
     if (wish.uid != NULL) {
         snprintf(user, sizeof user, "%lu", strtoul(wish.uid, NULL, 10) + (unsigned long)worker);
         wish.uid = user;
     }
     for (; count > 0; count--) {
-        snprintf(folder, sizeof folder, "%s/%d-%d", work, worker, count);
+        snprintf(folder, sizeof folder, "%s/%d", place, count);
         if (!run(folder))
             return 1;
     }
-    return 0;
+    return room != NULL && umount2(place, MNT_DETACH | UMOUNT_NOFOLLOW) != 0;
 }
 
 int main(int argc, char **argv)
@@ -221,7 +231,7 @@ int main(int argc, char **argv)
     if (count <= 0 || work == NULL || word + 1 >= argc)
         return 2;
     command = argv + word + 1;
-    /* mounts of tasks are nobody else's, as a node's */
+    /* its mounts are nobody else's, as a node's */
     if (room != NULL && (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) != 0))
         return 1;
     for (int worker = 0; worker < WORKERS; worker++) {

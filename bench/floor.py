@@ -56,13 +56,17 @@ class Floor:
         self._bare = built(folder, "bare")
         self._equal = built(folder, "equal", "files.c", "calls.c", "identity.c", "group.c")
         room = (f"--room={_ROOM_BYTES}",) if asked.mounted else ()
+        self._work = work
         self._options = (f"--work={work}", *room, *joins, *asked.options)
 
     def bare(self, tasks: int) -> Took:
         return _took((self._bare, str(tasks), COMMAND))
 
     def equal(self, tasks: int) -> Took:
-        return _took((self._equal, str(tasks), *self._options, "--", COMMAND))
+        took = _took((self._equal, str(tasks), *self._options, "--", COMMAND))
+        for place in self._work.iterdir():
+            place.rmdir()
+        return took
 
 
 @contextmanager
