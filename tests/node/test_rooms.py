@@ -15,7 +15,7 @@ from tidemill.model.lease import OutcomeKind
 from tidemill.model.volume import Volume
 from tidemill.node.isolation.level import Level
 from tidemill.node.memory import Known
-from tidemill.node.rooms import held_bytes
+from tidemill.node.rooms import held
 
 MB = 1 << 20
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start nodes of several users")
@@ -178,17 +178,17 @@ def test_all_that_is_in_a_directory_counts_and_links_lead_nowhere(tmp_path: Path
     room.mkdir()
     outside.mkdir()
     (outside / "big").write_bytes(b"x" * 8 * MB)
-    assert held_bytes({room: NOTHING})[room] < MB
+    assert held({room: NOTHING})[room] < MB
     (room / "outside").symlink_to(outside)
     (room / "big").symlink_to(outside / "big")
-    assert held_bytes({room: NOTHING})[room] < MB
+    assert held({room: NOTHING})[room] < MB
     deep = room.joinpath(*["d"] * 200)
     deep.mkdir(parents=True)
     (deep / "file").write_bytes(b"x" * 2 * MB)
     (room / "file").write_bytes(b"x" * 3 * MB)
-    assert 5 * MB <= held_bytes({room: NOTHING})[room] < 10 * MB
+    assert 5 * MB <= held({room: NOTHING})[room] < 10 * MB
     with (room / "sparse").open("wb") as sparse:
         sparse.truncate(1 << 40)
-    assert held_bytes({room: NOTHING})[room] < 10 * MB
+    assert held({room: NOTHING})[room] < 10 * MB
     shutil.rmtree(room)
-    assert held_bytes({room: NOTHING}) == {room: 0}
+    assert held({room: NOTHING}) == {room: 0}

@@ -42,7 +42,7 @@ from tidemill.node.loop import Loop
 from tidemill.node.memory import Watch, used_bytes
 from tidemill.node.output.blocks import Blocks
 from tidemill.node.output.spool import Spool
-from tidemill.node.rooms import Rooms, held_bytes
+from tidemill.node.rooms import Rooms, held
 from tidemill.node.run import Tools
 from tidemill.node.settings import NodeSettings, default_settings, node_environment
 from tidemill.node.spawn import Spawner, boot_id, start_time
@@ -154,7 +154,7 @@ class _Node:
             blocks=self._blocks,
             events=self._events,
             memory=Watch(loop, self._memory, used_bytes),
-            disk=Watch(loop, self._memory, held_bytes),
+            disk=Watch(loop, self._memory, held),
             rooms=Rooms(self._chores, mounts=mounts),
             keeper=keeper,
             holding=Holding(isolation, self._groups.facts, self._fencing.capabilities),

@@ -2,9 +2,8 @@
 
 import itertools
 import os
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Final
 
 from tidemill.node.isolation.reach import mount_memory, unmount
 from tidemill.node.memory import Known
+from tidemill.node.trees import held_bytes, remove_tree
 from tidemill.node.workdir import remove_quickly
 from tidemill.node.worker import Worker
 
 # mounts that wait for an attempt whose directory has their size; empty, they take no memory
 SPARE_MAX: Final = 64
 
-_BLOCK_BYTES: Final = 512
 # no attempt is called so
 _PREFIX: Final = "sized-"
 
@@ -43,7 +42,7 @@ class Sized:
 
 
 class Rooms:
-    """Where the node may mount, a directory lies in a mount of its size; elsewhere ``held_bytes`` has to be looked at.
+    """Where the node may mount, a directory lies in a mount of its size; elsewhere ``held`` has to be looked at.
 
     A mount that is proved to be as a new one is used again (decision 0132); the directory in it is made each time.
     """
@@ -83,19 +82,19 @@ class Rooms:
         sized = self._taken.get(folder)
         return folder if sized is None else Path(sized.path)
 
-    def remove(self, folder: Path, known: tuple[str, ...], done: Callable[[], None], *, left_nothing: bool) -> None:
-        """Call ``done`` when it is gone, now if nothing is in it but ``known`` files. There may be no such folder.
+    def remove(self, folder: Path, known: tuple[str, ...], done: Callable[[bool], None], *, left_nothing: bool) -> None:
+        """Call ``done`` with whether it is gone, now if nothing is in it but ``known`` files.
 
-        ``left_nothing``: no process of its attempt is alive, for sure.
+        There may be no such folder. ``left_nothing``: no process of its attempt is alive, for sure.
         """
         sized = self._taken.pop(folder, None)
         quickly = remove_quickly(folder, known)
         if sized is not None and not (quickly and left_nothing and self._keep_spare(sized)):
-            self._worker.submit(lambda: _remove_mounted(sized.path), lambda _result: done())
+            self._worker.submit(lambda: _remove_mounted(sized.path), lambda gone: done(gone is True))
         elif quickly:
-            done()
+            done(True)
         else:
-            self._worker.submit(lambda: shutil.rmtree(folder, ignore_errors=True), lambda _result: done())
+            self._worker.submit(lambda: remove_tree(folder), lambda gone: done(gone is True))
 
     def close(self) -> None:
         """Remove the mounts that nobody has."""
@@ -139,28 +138,13 @@ def _free(path: str) -> tuple[int, int]:
     return found.f_bfree, found.f_ffree
 
 
-def _remove_mounted(path: str) -> None:
+def _remove_mounted(path: str) -> bool:
     with suppress(OSError):
         unmount(path)
     # whoever was started meanwhile with mounts of its own has this one too: it goes with the directory that it lies on
-    shutil.rmtree(path, ignore_errors=True)
+    return remove_tree(Path(path))
 
 
-def held_bytes(known: Mapping[Path, Known]) -> dict[Path, int]:
-    """What each directory holds on its file system now, with all below it; 0 for one that is gone.
-
-    A file that has no name any more is not seen, though it takes room as long as somebody has it open.
-    """
-    return {folder: sum(_sizes(folder)) for folder in known}
-
-
-def _sizes(folder: Path) -> Iterator[int]:
-    """Of all that is in it, however deep."""
-    left = [str(folder)]
-    while left:
-        with suppress(OSError), os.scandir(left.pop()) as found:
-            for entry in found:
-                with suppress(OSError):
-                    yield entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
+def held(known: Mapping[Path, Known]) -> dict[Path, int]:
+    """What each directory holds now (trees.py), more than its limit where that cannot be found out."""
+    return {folder: held_bytes(folder, of.limit_bytes) for folder, of in known.items()}

@@ -328,9 +328,11 @@ class Supervisor:
         self._finish(held, outcome)
 
     def _clean(self, run: Run) -> None:
-        def cleaned() -> None:
+        def cleaned(gone: bool) -> None:
+            if not gone:
+                log.error("what attempt %s has left in %s cannot be removed", run.lease.attempt, run.work)
             # who it ran as is nobody else before nothing of it is left
-            self._tools.isolation.users.leave(run.seat, empty=run.left_nothing)
+            self._tools.isolation.users.leave(run.seat, empty=run.left_nothing and gone)
 
         self._tools.rooms.remove(run.work, (TASK_FILE, RESULT_FILE), cleaned, left_nothing=run.left_nothing)
 

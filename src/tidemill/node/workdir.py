@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tidemill.node.trees import remove_tree
 
 # below this a tmpfs is not worth it: a task that fills it would fail where the disk has room
 TMPFS_ROOM_BYTES: Final = 1 << 30
@@ -49,14 +50,14 @@ def open_work_roots(data_dir: Path, candidates: tuple[Path, ...] = TMPFS_ROOTS, 
     roots = WorkRoots(tasks=tasks, builds=on_disk)
     for root in {roots.tasks, roots.builds}:
         for left in root.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            remove_tree(left)
     return roots
 
 
 def remove_work_roots(roots: WorkRoots) -> None:
     """At the end of a node: what lies outside the data directory does not stay."""
     if roots.tasks != roots.builds:
-        shutil.rmtree(roots.tasks, ignore_errors=True)
+        remove_tree(roots.tasks)
 
 
 def _is_roomy_tmpfs(root: Path) -> bool:

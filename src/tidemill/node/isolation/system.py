@@ -1,12 +1,12 @@
 """What every program needs of the machine it runs on, and nothing that is anybody's own."""
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from tidemill.node.isolation.confinement import Files
+from tidemill.node.trees import remove_tree
 
 PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _CONFIGURATION: Final = (
@@ -63,9 +63,14 @@ def _without_covered(paths: Iterable[Path]) -> Iterator[Path]:
 def leave_no_shared_memory(uid: int) -> None:
     """Remove what user ``uid``, of whom no process is left, has left in the shared memory of the machine."""
     with os.scandir(_SHARED_MEMORY) as found:
-        left = [entry for entry in found if entry.stat(follow_symlinks=False).st_uid == uid]
-    for entry in left:
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            Path(entry.path).unlink(missing_ok=True)
+        left = [entry.path for entry in found if _owner(entry) == uid]
+    for path in left:
+        remove_tree(Path(path))
+
+
+def _owner(entry: "os.DirEntry[str]") -> int | None:
+    """None when it is gone: others make and remove theirs meanwhile."""
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return None
