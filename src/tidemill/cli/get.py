@@ -12,6 +12,7 @@ from tidemill.cli import output, protections
 from tidemill.cli.connection import Connection, connected
 from tidemill.cli.exits import usage
 from tidemill.cli.lookup import find_execution
+from tidemill.cli.nodes import print_nodes
 from tidemill.cli.output import Column, Output
 from tidemill.cli.run import cause, task_name
 from tidemill.cli.triggers import print_triggers
@@ -31,6 +32,7 @@ _FORMS = (
     "triggers JOB",
     "workspaces",
     "workspace NAME",
+    "nodes",
     "job NAME executions",
     "job NAME execution ID",
 )
@@ -40,7 +42,9 @@ _FORMS = (
 class Target:
     """What is asked for. An execution's `job` may be empty: then it is found by its id."""
 
-    kind: Literal["jobs", "job", "executions", "execution", "tasks", "task", "triggers", "workspaces", "workspace"]
+    kind: Literal[
+        "jobs", "job", "executions", "execution", "tasks", "task", "triggers", "workspaces", "workspace", "nodes"
+    ]
     job: str = ""
     name: str = ""
     """The execution's id, or the workspace's name."""
@@ -64,11 +68,11 @@ class Which:
 def command(
     kind: str, /, *names: str, which: Which | None = None, form: Output = "table", server: Connection | None = None
 ) -> None:
-    """Show jobs, executions, tasks, triggers or workspaces.
+    """Show jobs, executions, tasks, triggers, workspaces or nodes.
 
     Forms: `jobs`, `job NAME`, `executions JOB`, `execution [JOB] ID`, `tasks [JOB] ID`, `task [JOB] ID/INDEX` (which
-    shows every attempt), `triggers JOB`, `workspaces`, `workspace NAME`, and as in `bl`: `job NAME executions`, `job
-    NAME execution ID`. Instead of an ID its first eight characters will do.
+    shows every attempt), `triggers JOB`, `workspaces`, `workspace NAME`, `nodes`, and as in `bl`: `job NAME
+    executions`, `job NAME execution ID`. Instead of an ID its first eight characters will do.
 
     Parameters
     ----------
@@ -87,7 +91,7 @@ def command(
 def parse_target(words: Sequence[str]) -> Target:
     """The words behind `get`. Raises a usage error that lists the forms."""
     match _as_bl(words):
-        case ("jobs" | "workspaces" as kind,):
+        case ("jobs" | "workspaces" | "nodes" as kind,):
             return Target(kind=kind)
         case ("job" | "jobs", name):
             return Target(kind="job", job=name)
@@ -121,10 +125,9 @@ def _as_bl(words: Sequence[str]) -> tuple[str, ...]:
 
 def _show(client: Client, target: Target, which: Which, form: output.Format) -> None:
     match target.kind:
-        case "jobs":
-            _print(_collect(client.list_jobs, which), form, print_jobs)
-        case "job":
-            _print(client.get_job(target.job), form, lambda job: print_jobs([job]))
+        case "jobs" | "job":
+            jobs = _collect(client.list_jobs, which) if target.kind == "jobs" else client.get_job(target.job)
+            _print(jobs, form, lambda found: print_jobs(found if isinstance(found, list) else [found]))
         case "executions":
             executions = _collect(lambda page: client.list_executions(target.job, page), which)
             _print(executions, form, _print_executions)
@@ -139,6 +142,8 @@ def _show(client: Client, target: Target, which: Which, form: output.Format) -> 
             _print(client.list_triggers(target.job), form, print_triggers)
         case "workspaces":
             _print(client.list_workspaces(), form, _print_workspaces)
+        case "nodes":
+            _print(client.list_nodes(), form, print_nodes)
         case "workspace":
             _print(client.get_workspace(target.name), form, lambda workspace: _print_workspaces([workspace]))
         case _:

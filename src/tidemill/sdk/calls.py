@@ -230,6 +230,10 @@ def fire_trigger(job: str, trigger: str, *, idempotency_key: str) -> Call:
     return Call(method="POST", path=path, headers={"Idempotency-Key": idempotency_key})
 
 
+def list_nodes() -> Call:
+    return Call(method="GET", path="/nodes")
+
+
 def list_workspaces() -> Call:
     return Call(method="GET", path="/workspaces")
 

@@ -30,6 +30,7 @@ from tidemill.sdk.wire import (
     Job,
     Keys,
     LogPage,
+    Node,
     PasswordReset,
     ResultLine,
     SigningKeys,
@@ -226,6 +227,10 @@ class Client:
     def fire_trigger(self, job: str, trigger: str) -> Created:
         """Start an execution of a trigger now; a repetition after a broken connection starts nothing twice."""
         return _created(self._send(calls.fire_trigger(job, trigger, idempotency_key=str(uuid.uuid4()))))
+
+    def list_nodes(self) -> list[Node]:
+        """The machines that run tasks, for admins of the workspace that the server began with."""
+        return cast("list[Node]", answers.read_list(self._send(calls.list_nodes())))
 
     def list_workspaces(self) -> list[Workspace]:
         return cast("list[Workspace]", answers.read_list(self._send(calls.list_workspaces())))

@@ -255,6 +255,27 @@ class Trigger(TypedDict, total=False):
     lastRun: LastRun
 
 
+class NodeProtection(TypedDict, total=False):
+    """What a node says of one of its protections, and how to get one that is not `active`."""
+
+    name: Required[str]
+    active: bool
+    says: str
+    remedy: str
+
+
+class Node(TypedDict, total=False):
+    """A machine that runs tasks, ours. `memory` is in MB; it and `slots` are what tasks may use in all."""
+
+    id: Required[str]
+    region: str
+    memory: int
+    slots: int
+    isolation: str
+    protections: list[NodeProtection]
+    seenAt: str
+
+
 class Workspace(TypedDict, total=False):
     name: str
     displayName: str
