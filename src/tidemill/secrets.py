@@ -50,6 +50,7 @@ class KeyRing:
     keys: Mapping[str, bytes] = field(repr=False)
     pepper: bytes = field(repr=False)
     since: float = 0.0
+    _kept: dict[tuple[bytes, bytes], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def generate(cls) -> Self:
@@ -165,7 +166,13 @@ class KeyRing:
         return hmac.digest(self._derived(key_id, b"tidemill task credential"), about.encode(), "sha256")
 
     def _derived(self, key_id: str, purpose: bytes = b"tidemill envelope") -> bytes:
-        return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=purpose).derive(self.keys[key_id])
+        name = (self.keys[key_id], purpose)
+        # one of a key and a purpose for as long as the ring lives: deriving costs more than all that it is used for
+        found = self._kept.get(name)
+        if found is None:
+            derived = HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=purpose).derive(name[0])
+            found = self._kept[name] = derived
+        return found
 
 
 def load_key_ring(path: Path, text: str | None) -> KeyRing:

@@ -23,6 +23,7 @@ from tidemill.scheduler.reconcile import reconcile as reconcile_as_it_is
 from tidemill.scheduler.renew import Renewer
 from tidemill.store import executions, ledger, ledger_claim, ledger_settle, nodes, schema, ticks, triggers
 from tidemill.store.ledger_claim import Claim, Claimed
+from tidemill.store.prepared import Prepared
 from tidemill.store.snapshot import View
 from tidemill.store.snapshot import look as look_as_it_is
 from tidemill.testing.sim import Sim
@@ -55,21 +56,21 @@ def _nothing(*_: object, **__: object) -> list[Any]:
 def by_id_alone(patch: pytest.MonkeyPatch) -> None:
     """river #1302, oban #1496: who is late overwrites what has ended."""
     task = schema.task.c
-    bad = ledger._MOVE_TASK._generate()
+    bad: Any = ledger._MOVE_TASK.statement._generate()
     bad._where_criteria = (
         task.execution == bindparam("key"),
         task.idx == bindparam("index"),
         bindparam("seen") != "",
         bindparam("fence") >= 0,
     )
-    patch.setattr(ledger, "_MOVE_TASK", bad)
+    patch.setattr(ledger, "_MOVE_TASK", Prepared(bad))
     ended_as_often_as_reported(patch)
 
 
 def ended_as_often_as_reported(patch: pytest.MonkeyPatch) -> None:
-    bad: Update = ledger_settle._END_ATTEMPT._generate()
+    bad: Any = ledger_settle._END_ATTEMPT.statement._generate()
     bad._where_criteria = bad._where_criteria[:1]  # without: it has not ended
-    patch.setattr(ledger_settle, "_END_ATTEMPT", bad)
+    patch.setattr(ledger_settle, "_END_ATTEMPT", Prepared(bad))
 
 
 def acknowledged_before_committed(patch: pytest.MonkeyPatch) -> None:

@@ -127,8 +127,10 @@ class Database:
         self._waiting_lock = threading.Lock()
         self._closed = False
         self._writer_engine = _writer(path, synchronous)
-        migrate.upgrade(self._writer_engine)
+        _migrate(self._writer_engine)
         self._readers = Readers(path)
+        # to SQLAlchemy it is in one transaction for as long as all goes well; the real ones are the driver's, which
+        # begins and ends them in a tenth of the time
         self._connection = self._writer_engine.connect()
         self._driver = driver_of(self._connection)
         self._checkpoints = Checkpoints(path)
@@ -208,7 +210,7 @@ class Database:
         done: list[tuple[_Unit[object], object]] = []
         failed: list[tuple[_Unit[object], BaseException]] = []
         try:
-            with _plain_errors(), self._connection.begin():
+            with _plain_errors(), self._transaction():
                 for unit in group:
                     try:
                         done.append((unit, self._one(unit)))
@@ -259,6 +261,20 @@ class Database:
         except sqlite3.Error as error:
             raise _NotAloneError from error
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Committed at its end, undone when that or what is within fails."""
+        self._driver.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._driver.execute("COMMIT")
+        except BaseException:
+            if self._in_transaction():
+                self._driver.execute("ROLLBACK")
+            # what SQLAlchemy believes to be open within it is gone as well
+            self._connection.rollback()
+            raise
+
     def _in_transaction(self) -> bool:
         return self._driver.in_transaction
 
@@ -303,7 +319,7 @@ def _writer(path: Path, synchronous: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # BEGIN is ours, see below
+        connection.isolation_level = None  # BEGIN is ours
         pragmas = (
             *("journal_mode=WAL", f"synchronous={synchronous}", f"busy_timeout={BUSY_MS}", "cache_size=-65536"),
             # what savepoints keep to undo a unit is never more than a unit writes
@@ -312,11 +328,20 @@ def _writer(path: Path, synchronous: str) -> Engine:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
     return engine
+
+
+def _migrate(engine: Engine) -> None:
+    """Migrations are transactions of SQLAlchemy's."""
+    event.listen(engine, "begin", _begin)
+    try:
+        migrate.upgrade(engine)
+    finally:
+        event.remove(engine, "begin", _begin)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _plain(error: BaseException) -> BaseException:

@@ -43,7 +43,7 @@ _TASK: Final = schema.task.c
 _EXECUTION: Final = schema.execution.c
 _JOB: Final = schema.job.c
 
-_NEXT: Final = update(schema.event_line).values(last=_LINE.last + bindparam("count")).returning(_LINE.last)
+_NEXT: Final = Prepared(update(schema.event_line).values(last=_LINE.last + bindparam("count")).returning(_LINE.last))
 _COLUMNS: Final = ("number", "key", "workspace", "job", "execution", "status", "message", "at")
 # with values, not from a SELECT: for each of those SQLite keeps what it may have to undo, ten times the cost of the row
 _OF_EXECUTION: Final = Prepared(insert(schema.event), _COLUMNS)
@@ -125,7 +125,7 @@ class Page:
 
 def numbers(connection: Connection, count: int) -> range:
     """So many numbers, higher than all before. One statement; whoever takes some next waits for this unit's end."""
-    last = connection.execute(_NEXT, {"count": count}).scalar_one()
+    last: int = _NEXT.run(connection, {"count": count}).scalar_one()
     connection.info[NEWS] = True
     return range(last - count + 1, last + 1)
 

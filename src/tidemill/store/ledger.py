@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Update, bindparam, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from tidemill.model.errors import IllegalMove, NotFound
 from tidemill.model.execution import Reason, Stats
@@ -30,7 +30,9 @@ from tidemill.model.states import (
     rowless_state,
 )
 from tidemill.store import events, jobs, outbox, schema
+from tidemill.store.keys import FIRST, PAIRS, pairs
 from tidemill.store.outbox import Ended
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 MESSAGE_MAX: Final = 2_000
@@ -124,7 +126,7 @@ class BuildMove:
     started_at: datetime | None = None
 
 
-_MOVE_TASK: Final = (
+_MOVE_TASK: Final = Prepared(
     update(schema.task)
     .where(
         _TASK.execution == bindparam("key"),
@@ -149,7 +151,7 @@ _MOVE_TASK: Final = (
     )
 )
 
-_MOVE_EXECUTION: Final = (
+_MOVE_EXECUTION: Final = Prepared(
     update(schema.execution)
     .where(_EXECUTION.key == bindparam("the_key"), _EXECUTION.state == bindparam("seen"))
     .values(
@@ -185,7 +187,7 @@ _MOVE_BUILD: Final = (
     )
 )
 
-_COUNT: Final = (
+_COUNT: Final = Prepared(
     update(schema.execution)
     .where(_EXECUTION.key == bindparam("the_key"))
     .values(
@@ -197,6 +199,26 @@ _COUNT: Final = (
         retried=_EXECUTION.retried + bindparam("d_retried"),
         updated_at=bindparam("now"),
     )
+)
+
+_COUNTED: Final = Prepared(
+    select(
+        _EXECUTION.key,
+        _EXECUTION.id,
+        _EXECUTION.workspace,
+        _EXECUTION.job,
+        _EXECUTION.trigger_id,
+        _EXECUTION.state,
+        _EXECUTION.total,
+        _EXECUTION.running,
+        _EXECUTION.succeeded,
+        _EXECUTION.failed,
+        _EXECUTION.cancelled,
+        _EXECUTION.retried,
+        _EXECUTION.timed_out,
+    )
+    .select_from(PAIRS)
+    .join(schema.execution, _EXECUTION.key == FIRST)
 )
 
 
@@ -215,31 +237,19 @@ def stats_of(state: ExecutionState, counters: Counters) -> Stats:
     )
 
 
-def matched(connection: Connection, statement: Update, rows: Sequence[Mapping[str, object]]) -> list[bool]:
-    """Run a guarded statement once per row; which of them found their row, in order.
-
-    One executemany when all do, which is the rule; else each by itself.
-    """
-    if not rows:
-        return []
-    with connection.begin_nested() as attempt:
-        if connection.execute(statement, rows).rowcount == len(rows):
-            return [True] * len(rows)
-        attempt.rollback()
-    return [connection.execute(statement, row).rowcount == 1 for row in rows]
-
-
 def move_tasks(connection: Connection, moves: Sequence[TaskMove], *, now: datetime) -> list[bool]:
-    """Move tasks; True for each whose row was as the move says. Raises IllegalMove. See ``matched``; primary key."""
-    return matched(connection, _MOVE_TASK, [_task_row(move, now) for move in moves])
+    """Move tasks; True for each whose row was as the move says. Raises IllegalMove. One statement; primary key."""
+    return _MOVE_TASK.run_each(connection, [_task_row(move, now) for move in moves]) if moves else []
 
 
 def move_executions(connection: Connection, moves: Sequence[ExecutionMove], *, now: datetime) -> list[bool]:
     """Move executions, and tell of it; True for each whose row was as the move says.
 
-    Raises IllegalMove. See ``matched``; two statements more.
+    Raises IllegalMove. Four statements, by primary keys; none without ``moves``.
     """
-    done = matched(connection, _MOVE_EXECUTION, [_execution_row(move, now) for move in moves])
+    if not moves:
+        return []
+    done = _MOVE_EXECUTION.run_each(connection, [_execution_row(move, now) for move in moves])
     reached = {move.key: EXECUTION_MOVES[move.event][1] for move, hit in zip(moves, done, strict=True) if hit}
     events.add_of_executions(connection, reached, now=now)
     return done
@@ -280,7 +290,7 @@ def count(connection: Connection, changes: Mapping[int, Change], *, now: datetim
         for key, change in changes.items()
     ]
     if rows:
-        connection.execute(_COUNT, rows)
+        _COUNT.run_many(connection, rows)
 
 
 def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> list[Finished]:
@@ -288,25 +298,7 @@ def finish(connection: Connection, keys: Sequence[int], *, now: datetime) -> lis
 
     Two statements, and one or two per job; up to three for executions that triggers have started.
     """
-    rows = connection.execute(
-        select(
-            _EXECUTION.key,
-            _EXECUTION.id,
-            _EXECUTION.workspace,
-            _EXECUTION.job,
-            _EXECUTION.trigger_id,
-            _EXECUTION.state,
-            _EXECUTION.total,
-            _EXECUTION.running,
-            _EXECUTION.succeeded,
-            _EXECUTION.failed,
-            _EXECUTION.cancelled,
-            _EXECUTION.retried,
-            _EXECUTION.timed_out,
-        )
-        .where(_EXECUTION.key.in_(keys))
-        .with_for_update()
-    ).all()
+    rows = _COUNTED.run(connection, {"pairs": pairs((key,) for key in sorted(keys))}).all()
     due = [(row, event) for row in rows if (event := _end(row)) is not None]
     moves = [ExecutionMove(event=event, key=row.key, seen=ExecutionState(row.state)) for row, event in due]
     moved = move_executions(connection, moves, now=now)

@@ -29,11 +29,11 @@ from tidemill.store.ledger import (
     ExecutionMove,
     TaskMove,
     count,
-    matched,
     move_build,
     move_executions,
     move_tasks,
 )
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 _TASK: Final = schema.task.c
@@ -90,7 +90,42 @@ class _Share:
     retries: list[tuple[RetryClaim, AnyRow]] = field(default_factory=list)
 
 
-_TAKE: Final = (
+_TERM: Final = Prepared(select(func.max(schema.term.c.number).label("number")))
+
+_EXECUTIONS: Final = Prepared(
+    select(
+        _EXECUTION.key,
+        _EXECUTION.workspace,
+        _EXECUTION.job,
+        _EXECUTION.state,
+        _EXECUTION.total,
+        _EXECUTION.next_index,
+        _EXECUTION.origin,
+        _EXECUTION.parallelism,
+        _EXECUTION.memory_mb,
+        _EXECUTION.due_at,
+    )
+    .select_from(PAIRS)
+    .join(schema.execution, _EXECUTION.key == FIRST)
+    .where(_EXECUTION.state.in_([state.value for state in sorted(EXECUTION_CLAIMABLE)]))
+)
+
+_LIVE: Final = Prepared(
+    select(_ATTEMPT.owner, func.count().label("live"))
+    .select_from(PAIRS)
+    .join(schema.attempt, _ATTEMPT.owner == FIRST)
+    .where(_ATTEMPT.ended_at.is_(None))
+    .group_by(_ATTEMPT.owner)
+)
+
+_WAITING: Final = Prepared(
+    select(_TASK.execution, _TASK.idx, _TASK.attempt, _TASK.charged, _TASK.lost_in_row, _TASK.reason)
+    .select_from(PAIRS)
+    .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
+    .where(_TASK.state == TaskState.PENDING.value, _TASK.not_before <= bindparam("now"))
+)
+
+_TAKE: Final = Prepared(
     update(schema.execution)
     .where(
         _EXECUTION.key == bindparam("the_key"),
@@ -100,6 +135,16 @@ _TAKE: Final = (
     .values(next_index=bindparam("next"), served_at=bindparam("now"))
 )
 
+_NEW_TASK: Final = Prepared(insert(schema.task), ("execution", "idx", "state", "attempt", "created_at", "updated_at"))
+
+_NEW_ATTEMPT: Final = Prepared(
+    insert(schema.attempt),
+    (
+        *("kind", "owner", "idx", "number", "workspace", "node", "term", "memory_mb", "alone", "claimed_at"),
+        "change",
+    ),
+)
+
 
 def claim(connection: Connection, claims: Sequence[Claim], *, term: int, now: datetime) -> list[Claimed]:
     """Put attempts on record, as many of ``claims`` as the store still allows.
@@ -107,7 +152,7 @@ def claim(connection: Connection, claims: Sequence[Claim], *, term: int, now: da
     Raises StaleTerm when a newer one was taken: who may not give must know it, or would plan the same again for ever.
     At most ten statements for all tasks together, most of them executemany by primary key, and five per build.
     """
-    held = connection.scalar(select(func.max(schema.term.c.number)))
+    held = _TERM.run(connection, {}).scalar_one()
     if held != term:
         raise StaleTerm(f"the term is {held} by now; {term} is over")
     shares = _started(connection, _shares(connection, claims, now), now)
@@ -178,44 +223,19 @@ def _shares(connection: Connection, claims: Iterable[Claim], now: datetime) -> l
 
 
 def _executions(connection: Connection, keys: Sequence[int]) -> Sequence[AnyRow]:
-    return connection.execute(
-        select(
-            _EXECUTION.key,
-            _EXECUTION.workspace,
-            _EXECUTION.job,
-            _EXECUTION.state,
-            _EXECUTION.total,
-            _EXECUTION.next_index,
-            _EXECUTION.origin,
-            _EXECUTION.parallelism,
-            _EXECUTION.memory_mb,
-            _EXECUTION.due_at,
-        )
-        .where(_EXECUTION.key.in_(keys), _EXECUTION.state.in_([state.value for state in sorted(EXECUTION_CLAIMABLE)]))
-        .with_for_update()
-    ).all()
+    return _EXECUTIONS.run(connection, {"pairs": pairs((key,) for key in sorted(keys))}).all()
 
 
 def _live(connection: Connection, keys: Sequence[int]) -> dict[int, int]:
     """Live attempts per execution, by attempt_live; naming the kind too would lead through the primary key instead."""
-    rows = connection.execute(
-        select(_ATTEMPT.owner, func.count().label("live"))
-        .where(_ATTEMPT.ended_at.is_(None), _ATTEMPT.owner.in_(keys))
-        .group_by(_ATTEMPT.owner)
-    )
+    rows = _LIVE.run(connection, {"pairs": pairs((key,) for key in keys)})
     return {row.owner: row.live for row in rows}
 
 
 def _waiting(connection: Connection, wanted: Sequence[tuple[int, int]], now: datetime) -> dict[tuple[int, int], AnyRow]:
     if not wanted:
         return {}
-    rows = connection.execute(
-        select(_TASK.execution, _TASK.idx, _TASK.attempt, _TASK.charged, _TASK.lost_in_row, _TASK.reason)
-        .select_from(PAIRS)
-        .join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
-        .where(_TASK.state == TaskState.PENDING.value, _TASK.not_before <= now),
-        {"pairs": pairs(wanted)},
-    )
+    rows = _WAITING.run(connection, {"pairs": pairs(wanted), "now": now})
     return {(row.execution, row.idx): row for row in rows}
 
 
@@ -235,6 +255,8 @@ _Record = tuple[Claimed, int, bool]
 
 def _fresh(connection: Connection, shares: Sequence[_Share], now: datetime) -> list[_Record]:
     """Make the rows of tasks that had none."""
+    if not shares:
+        return []
     takes = [
         {
             "the_key": share.row.key,
@@ -247,14 +269,14 @@ def _fresh(connection: Connection, shares: Sequence[_Share], now: datetime) -> l
     indices = _next_indices(connection, shares)
     records: list[_Record] = []
     changes: dict[int, Change] = {}
-    for share, done in zip(shares, matched(connection, _TAKE, takes), strict=True):
+    for share, done in zip(shares, _TAKE.run_each(connection, takes), strict=True):
         if done and share.fresh:
             for index, node in zip(indices[share.row.key], share.fresh, strict=True):
                 records.append((_claimed(share.row, index, 1, node), share.row.memory_mb, False))
             changes[share.row.key] = Change(running=len(share.fresh))
     if records:
-        connection.execute(
-            insert(schema.task),
+        _NEW_TASK.run_many(
+            connection,
             [
                 {
                     "execution": made.attempt.owner,
@@ -319,8 +341,8 @@ def _record(connection: Connection, records: Sequence[_Record], term: int, now: 
     if records:
         of_tasks = sum(made.attempt.kind is OwnerKind.TASK for made, _, _ in records)
         numbers = iter(events.numbers(connection, of_tasks)) if of_tasks else iter(())
-        connection.execute(
-            insert(schema.attempt),
+        _NEW_ATTEMPT.run_many(
+            connection,
             [
                 {
                     "kind": made.attempt.kind.value,

@@ -23,10 +23,10 @@ from tidemill.store.ledger import (
     TaskMove,
     count,
     finish,
-    matched,
     move_build,
     move_tasks,
 )
+from tidemill.store.prepared import Prepared
 from tidemill.store.schema import AnyRow
 
 UNIT_EVENTS: Final = 1_000
@@ -102,7 +102,7 @@ _FIND: Final = (
     & (_ATTEMPT.number == bindparam("the_number"))
 )
 
-_FACTS: Final = (
+_FACTS: Final = Prepared(
     select(_TASK.execution, _TASK.idx, _TASK.charged, _TASK.lost_in_row, _EXECUTION.state)
     .add_columns(_EXECUTION.max_retries, _EXECUTION.retry_policy, _EXECUTION.timed_out)
     .select_from(PAIRS)
@@ -110,7 +110,7 @@ _FACTS: Final = (
     .join(schema.execution, _EXECUTION.key == _TASK.execution)
 )
 
-_END_ATTEMPT: Final = (
+_END_ATTEMPT: Final = Prepared(
     update(schema.attempt)
     .where(_FIND, _ATTEMPT.ended_at.is_(None))
     .values(
@@ -128,20 +128,20 @@ _END_ATTEMPT: Final = (
     )
 )
 
-_SUPERSEDE: Final = (
+_SUPERSEDE: Final = Prepared(
     update(schema.attempt)
     # the same report again, as a new incarnation sends it, is no other word about the attempt
     .where(_FIND, _ATTEMPT.outcome != bindparam("other"))
     .values(superseded=1)
 )
 
-_START_ATTEMPT: Final = (
+_START_ATTEMPT: Final = Prepared(
     update(schema.attempt)
     .where(_FIND, _ATTEMPT.ended_at.is_(None), _ATTEMPT.started_at.is_(None))
     .values(started_at=bindparam("at"), protections=bindparam("had"))
 )
 
-_START_TASK: Final = (
+_START_TASK: Final = Prepared(
     update(schema.task)
     .where(
         _TASK.execution == bindparam("the_owner"),
@@ -152,6 +152,14 @@ _START_TASK: Final = (
     .values(
         started_at=func.coalesce(_TASK.started_at, bindparam("at", type_=schema.Instant())), updated_at=bindparam("now")
     )
+)
+
+_KEEP_RESULT: Final = Prepared(insert(schema.result), ("execution", "idx", "attempt", "data"))
+
+_READ_UP_TO: Final = Prepared(
+    update(schema.node)
+    .where(schema.node.c.id == bindparam("node"))
+    .values(incarnation=bindparam("new_incarnation"), events_after=bindparam("number"))
 )
 
 
@@ -185,11 +193,8 @@ def settle(connection: Connection, report: Report, *, now: datetime, jitter: Cal
         if end.attempt.kind is OwnerKind.BUILD:
             _settle_build(connection, end, report.built.get(end.attempt), now)
     if report.position is not None:
-        connection.execute(
-            update(schema.node)
-            .where(schema.node.c.id == report.node)
-            .values(incarnation=report.position.incarnation, events_after=report.position.number)
-        )
+        read = {"node": report.node, "new_incarnation": report.position.incarnation, "number": report.position.number}
+        _READ_UP_TO.run(connection, read)
     return Settled(attempts=len(done), executions=tuple(ended))
 
 
@@ -221,7 +226,7 @@ def _tasks(connection: Connection, attempts: Sequence[AttemptId]) -> dict[tuple[
     if not attempts:
         return {}
     wanted = pairs((attempt.owner, attempt.index) for attempt in attempts)
-    rows = connection.execute(_FACTS, {"pairs": wanted})
+    rows = _FACTS.run(connection, {"pairs": wanted})
     return {(row.execution, row.idx): row for row in rows}
 
 
@@ -343,10 +348,10 @@ def _start(connection: Connection, events: Sequence[Event], ends: Mapping[Attemp
         for attempt, event in starts.items()
     ]
     if rows:
-        connection.execute(_START_ATTEMPT, rows)
+        _START_ATTEMPT.run_many(connection, rows)
     tasks = [row for row in rows if row["the_kind"] == OwnerKind.TASK]
     if tasks:
-        connection.execute(_START_TASK, tasks)
+        _START_TASK.run_many(connection, tasks)
 
 
 def _end_attempts(connection: Connection, ends: Sequence[_End]) -> list[_End]:
@@ -370,12 +375,12 @@ def _end_attempts(connection: Connection, ends: Sequence[_End]) -> list[_End]:
         }
         for end, number in zip(ends, numbers, strict=True)
     ]
-    hits = matched(connection, _END_ATTEMPT, rows)
+    hits = _END_ATTEMPT.run_each(connection, rows) if rows else []
     late = [
         {**_key(end.attempt), "other": end.outcome.kind.value} for end, hit in zip(ends, hits, strict=True) if not hit
     ]
     if late:
-        connection.execute(_SUPERSEDE, late)
+        _SUPERSEDE.run_many(connection, late)
     return [end for end, hit in zip(ends, hits, strict=True) if hit]
 
 
@@ -398,7 +403,7 @@ def _move(connection: Connection, ends: Sequence[_End], now: datetime) -> dict[i
                     }
                 )
     if results:
-        connection.execute(insert(schema.result), results)
+        _KEEP_RESULT.run_many(connection, results)
     return changes
 
 

@@ -27,7 +27,8 @@ class Prepared:
     """
 
     def __init__(self, statement: Select[Any] | Insert | Update, columns: Iterable[str] = ()) -> None:
-        """``columns`` are those that an INSERT gives values to: its parameters."""
+        """``columns`` are those that an INSERT gives values to: its parameters. Rows are of a SELECT, or RETURNING."""
+        self.statement: Final = statement
         compiled = statement.compile(dialect=_DIALECT, column_keys=list(columns) or None)
         assert isinstance(compiled, SQLCompiler)
         asked = {name: None for name, bind in compiled.binds.items() if bind.required}
@@ -37,14 +38,14 @@ class Prepared:
         self._sql = whole.statement
         self._marks = [(name, converts.get(name)) for name in whole.positiontup or ()]
         self._own = {name: value for name, value in whole.parameters.items() if name not in asked}
-        shown = list(statement.selected_columns) if isinstance(statement, Select) else []
+        shown = list(statement.selected_columns if isinstance(statement, Select) else statement.exported_columns)
         self._names = SimpleResultMetaData([str(column.key) for column in shown])
         self._converts = [
             (place, convert) for place, column in enumerate(shown) if (convert := _shown(column.type)) is not None
         ]
 
     def run(self, connection: Connection, values: Mapping[str, object]) -> Result[Any]:
-        """Run it once. The rows of a SELECT have been read when this returns."""
+        """Run it once. Its rows have been read when this returns."""
         parameters = self._parameters(values)
         rows: Iterable[Sequence[Any]] = self._cursor(connection, parameters).execute(self._sql, parameters).fetchall()
         if self._converts:
@@ -55,6 +56,12 @@ class Prepared:
         """Run it once for each of ``rows``, as one statement."""
         parameters = [self._parameters(values) for values in rows]
         self._cursor(connection, parameters).executemany(self._sql, parameters)
+
+    def run_each(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> list[bool]:
+        """Run it for each of ``rows``, heard of as one statement; which of them found a row of the table, in order."""
+        parameters = [self._parameters(values) for values in rows]
+        cursor = self._cursor(connection, parameters)
+        return [cursor.execute(self._sql, each).rowcount > 0 for each in parameters]
 
     def _parameters(self, values: Mapping[str, object]) -> tuple[Any, ...]:
         given = {**self._own, **values}
