@@ -44,6 +44,8 @@ _QUERY = (
     .order_by(JOB.key)
 )
 _SELECT = Prepared(_QUERY)
+_NAME = Prepared(update(schema.job).where(JOB.key == bindparam("of")).values(created_by=bindparam("who")))
+_MORE = Prepared(update(schema.job).values(updated_at=bindparam("at")).returning(JOB.events_total, JOB.updated_at))
 
 
 @pytest.fixture
@@ -92,3 +94,19 @@ def test_many_rows_are_one_statement_and_each_statement_is_heard_of(database: Da
 def test_a_parameter_that_is_missing_is_an_error_and_no_null(database: Database) -> None:
     with pytest.raises(KeyError, match="since"):
         database.read(lambda connection: _SELECT.run(connection, {"workspace": "main"}))
+
+
+def test_of_each_run_it_is_told_whether_it_found_its_row(database: Database) -> None:
+    database.write(put)
+    rows = [{"of": 7, "who": "you"}, {"of": 8, "who": "nobody"}, {"of": 7, "who": "they"}]
+    assert database.write(lambda connection: _NAME.run_each(connection, rows)) == [True, False, True]
+    (row,) = database.read(lambda connection: _SELECT.run(connection, {"workspace": "main", "since": AT}).all())
+    assert row.created_by == "they"
+    assert database.write(lambda connection: cost(lambda: _NAME.run_each(connection, rows))).statements == 1
+
+
+def test_what_a_write_returns_is_converted_like_what_is_read(database: Database) -> None:
+    database.write(put)
+    later = AT.replace(microsecond=7)
+    row = database.write(lambda connection: _MORE.run(connection, {"at": later}).one())
+    assert (row.events_total, row.updated_at) == (0, later)

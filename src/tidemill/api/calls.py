@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from tidemill.api.ended_tasks import EndedTasks
 from tidemill.api.streams import Streams
 from tidemill.api.wire import Json, render
 from tidemill.model.errors import Invalid, Overloaded, TooLarge
@@ -58,6 +59,7 @@ class Context:
     plan: str = "self-hosted"
     closing: Callable[[], bool] = lambda: False
     streams: Streams = field(default_factory=Streams)
+    ended_tasks: EndedTasks = field(default_factory=EndedTasks)
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_THREADS))
     big_bodies: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_BIG_BODIES))
     passwords: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_PASSWORDS))
@@ -156,7 +158,12 @@ def base_url(context: Context, request: Request) -> str:
 
 def json_answer(value: Json, status: int = 200) -> Response:
     """A JSON body."""
-    return Response(render(value), status_code=status, media_type="application/json")
+    return json_text(render(value), status)
+
+
+def json_text(text: bytes, status: int = 200) -> Response:
+    """A JSON body that is text already."""
+    return Response(text, status_code=status, media_type="application/json")
 
 
 async def read_body(request: Request, limit: int) -> bytes:

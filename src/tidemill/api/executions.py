@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from tidemill.api.auth import Asked
-from tidemill.api.calls import Call, from_big_body, json_answer
+from tidemill.api.calls import Call, from_big_body, json_answer, json_text
 from tidemill.api.paging import Limit, ListQuery, as_page, in_shape, list_query, offset_of, page
 from tidemill.api.wire_executions import (
     created_view,
@@ -54,20 +54,18 @@ async def list_executions(call: Asked, name: str) -> Response:
 
 @router.get("/v0/jobs/{name}/executions/{execution}")
 async def get_execution(call: Asked, name: str, execution: str) -> Response:
-    shown = await call.run(partial(executions.get, call.parts, call.principal, name, execution))
-    return json_answer(execution_view(shown))
+    return await _opened(call, name, execution)
 
 
 @router.get("/v0/executions/{execution}")
 async def find_execution(call: Asked, execution: str) -> Response:
-    shown = await call.run(partial(executions.get, call.parts, call.principal, None, execution))
-    return json_answer(execution_view(shown))
+    return await _opened(call, None, execution)
 
 
 @router.delete("/v0/jobs/{name}/executions/{execution}")
 async def cancel_execution(call: Asked, name: str, execution: str, force: bool = False) -> Response:
     cancel = partial(executions.cancel, call.parts, call.principal, name, execution, force=force, now=call.now)
-    return json_answer(execution_view(await call.run(cancel)))
+    return json_text(await call.run(lambda: call.context.ended_tasks.answer(lambda _: cancel())))
 
 
 @router.post("/v0/jobs/{name}/executions/{execution}/rerun")
@@ -104,6 +102,11 @@ async def get_task(call: Asked, name: str, execution: str, index: str) -> Respon
     number = parse_task_index(index)
     shown = await call.run(partial(executions.get_task, call.parts, call.principal, name, execution, number))
     return json_answer(task_detail_view(shown))
+
+
+async def _opened(call: Call, name: str | None, execution: str) -> Response:
+    read = partial(executions.get, call.parts, call.principal, name, execution)
+    return json_text(await call.run(partial(call.context.ended_tasks.answer, read)))
 
 
 async def _create(call: Call, name: str) -> Response:

@@ -1,7 +1,7 @@
 """Executions, their tasks and results on the wire (docs/wire.md, Execution)."""
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -94,8 +94,20 @@ def created_view(created: Created) -> dict[str, Json]:
 
 
 def execution_view(shown: Shown) -> dict[str, Json]:
-    """A JobExecution object with its first tasks."""
-    execution = shown.execution
+    """A JobExecution object with some of its tasks."""
+    view = execution_frame(shown.execution)
+    limits = task_limits(shown.execution)
+    view["spec"]["tasks"] = [brief_view(task, limits) for task in shown.tasks]
+    return {**view, "tasks": [task_view(task, limits) for task in shown.tasks]}
+
+
+def brief_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
+    """A task as an execution's spec names it."""
+    return {"metadata": {"name": f"{NAME_PREFIX}{task.index}"}, "spec": limits, "status": task.state.value}
+
+
+def execution_frame(execution: Execution, reruns: Sequence[str] = ()) -> dict[str, Json]:
+    """A JobExecution object without its tasks, which are ``spec.tasks`` and ``tasks``, each the last of its object."""
     metadata = {
         "id": execution.id,
         "job": execution.job,
@@ -105,22 +117,17 @@ def execution_view(shown: Shown) -> dict[str, Json]:
         "completedAt": timestamp(execution.completed_at),
         "updatedAt": timestamp(execution.updated_at),
         "rerunOf": execution.rerun_of or None,  # ours, as the next
-        "reruns": list(shown.reruns) or None,
+        "reruns": list(reruns) or None,
         "trigger": execution.trigger or None,
         "dueAt": timestamp(execution.due_at),
         "deadlineAt": timestamp(execution.deadline_at),
     }
     spec = {name: value for name, value in execution.extra.items() if name not in _SHOWN_SPEC}
-    limits = _limits(execution)
     spec |= {
         "parallelism": execution.parallelism,
         "timeout": execution.timeout_s,
         "memoryOverride": execution.memory_override_mb,
         "envOverride": dict.fromkeys(execution.env_names, "***") or None,
-        "tasks": [
-            {"metadata": {"name": f"{NAME_PREFIX}{task.index}"}, "spec": limits, "status": task.state.value}
-            for task in shown.tasks
-        ],
     }
     stats = execution.stats
     return {
@@ -135,13 +142,12 @@ def execution_view(shown: Shown) -> dict[str, Json]:
             "cancelled": stats.cancelled,
         },
         "status": execution.state.value,
-        "tasks": [task_view(task, limits) for task in shown.tasks],
     }
 
 
 def tasks_view(execution: Execution, tasks: Iterable[Task]) -> list[dict[str, Json]]:
     """JobExecutionTask objects."""
-    limits = _limits(execution)
+    limits = task_limits(execution)
     return [task_view(task, limits) for task in tasks]
 
 
@@ -167,7 +173,7 @@ def task_view(task: Task, limits: Mapping[str, Json]) -> dict[str, Json]:
 
 def task_detail_view(shown: TaskShown) -> dict[str, Json]:
     """A JobExecutionTask object with the newest of its attempts, oldest of them first (ours)."""
-    view = task_view(shown.task, _limits(shown.execution))
+    view = task_view(shown.task, task_limits(shown.execution))
     return {**view, "attempts": [_attempt_view(attempt) for attempt in shown.attempts]}
 
 
@@ -234,7 +240,7 @@ def _condition(task: Task) -> dict[str, Json]:
     }
 
 
-def _limits(execution: Execution) -> dict[str, Json]:
+def task_limits(execution: Execution) -> dict[str, Json]:
     """A task's spec: its timeout is a duration as text, while the execution's is a number (contract 4.11)."""
     return {"maxRetries": execution.max_retries, "timeout": _duration(execution.timeout_s)}
 

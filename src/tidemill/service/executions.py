@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,7 +29,7 @@ from tidemill.store import attempts, executions, inputs, ledger, reruns, results
 from tidemill.store.executions import Created, ExecutionPage, History, NewExecution
 from tidemill.store.inputs import Chunk, NewInputs
 from tidemill.store.results import ResultPage
-from tidemill.store.shown import Shown
+from tidemill.store.shown import Extent, Opened, Shown, nothing_known
 from tidemill.store.task_pages import TaskPage
 
 TASKS_SHOWN: Final = 1_000
@@ -113,13 +113,16 @@ def find(parts: Parts, principal: Principal, job: str | None, execution: str) ->
     return parts.database.read(lambda connection: executions.find(connection, principal.workspace, execution, job))
 
 
-def get(parts: Parts, principal: Principal, job: str | None, execution: str) -> Shown:
-    """An execution with its first 1,000 tasks and 20 reruns. See ``store.shown.find``."""
-    return parts.database.read(
-        lambda connection: shown.find(
-            connection, principal.workspace, execution, job, tasks_shown=TASKS_SHOWN, reruns_shown=RERUNS_SHOWN
-        )
-    )
+def get(
+    parts: Parts,
+    principal: Principal,
+    job: str | None,
+    execution: str,
+    known: Callable[[ExecutionKey], int] = nothing_known,
+) -> Opened:
+    """An execution with its first 1,000 tasks, but those ``known``, and 20 reruns. See ``store.shown.find``."""
+    extent = Extent(tasks=TASKS_SHOWN, reruns=RERUNS_SHOWN, known=known)
+    return parts.database.read(lambda connection: shown.find(connection, principal.workspace, execution, job, extent))
 
 
 def find_page(parts: Parts, page: ExecutionPage) -> list[Shown]:
@@ -172,7 +175,7 @@ def count_inputs(parts: Parts, execution: Execution) -> int:
     return parts.database.read(lambda connection: reruns.input_total(connection, execution.input_set))
 
 
-def cancel(parts: Parts, principal: Principal, job: str, execution: str, *, force: bool, now: datetime) -> Shown:
+def cancel(parts: Parts, principal: Principal, job: str, execution: str, *, force: bool, now: datetime) -> Opened:
     """No new task starts; with ``force`` running ones are ended. One that has ended is left alone.
 
     One unit of six statements at most, and seven reads. Raises NotFound, Invalid for several.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, case, select
+from sqlalchemy import ColumnElement, Connection, bindparam, case, select
 
 from tidemill.model.errors import Conflict, Invalid, NotFound
 from tidemill.model.execution import Execution
@@ -17,6 +17,7 @@ from tidemill.model.states import EXECUTION_FINAL, TaskState
 from tidemill.store import canaries, executions, ranges, schema, uploads
 from tidemill.store.executions import Created, NewExecution
 from tidemill.store.inputs import NewInputs
+from tidemill.store.prepared import Prepared
 from tidemill.store.ranges import Range
 from tidemill.store.schema import AnyRow
 
@@ -24,6 +25,16 @@ PAGE_TASKS: Final = 20_000
 
 _EXECUTION: Final = schema.execution.c
 _TASK: Final = schema.task.c
+_DIRECT: Final = Prepared(
+    select(_EXECUTION.id)
+    .where(
+        _EXECUTION.chain == bindparam("of_chain"),
+        _EXECUTION.key > bindparam("of"),
+        _EXECUTION.origin == bindparam("of"),
+    )
+    .order_by(_EXECUTION.key)
+    .limit(bindparam("most"))
+)
 _FROZEN: Final = (
     "revision",
     "image_digest",
@@ -68,17 +79,8 @@ def input_total(connection: Connection, key: InputSetKey) -> int:
 
 def find_ids(connection: Connection, execution: Execution, limit: int) -> list[str]:
     """Ids of the direct reruns, oldest first. One statement, by execution_chain."""
-    rows = connection.scalars(
-        select(_EXECUTION.id)
-        .where(
-            _EXECUTION.chain == execution.chain,
-            _EXECUTION.key > execution.key,
-            _EXECUTION.origin == execution.key,
-        )
-        .order_by(_EXECUTION.key)
-        .limit(limit)
-    )
-    return list(rows)
+    wanted = {"of_chain": execution.chain, "of": execution.key, "most": limit}
+    return list(_DIRECT.run(connection, wanted).scalars())
 
 
 def selected_rows(

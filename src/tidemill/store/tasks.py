@@ -1,6 +1,7 @@
 """Tasks of an execution as they are read: those with rows, and those that need none yet."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select
@@ -40,7 +41,7 @@ _FIRST_OF_EACH: Final = Prepared(
 _AMONG: Final = Prepared(
     select(*_COLUMNS).select_from(PAIRS).join(schema.task, (_TASK.execution == FIRST) & (_TASK.idx == SECOND))
 )
-_BETWEEN: Final = (
+_BETWEEN: Final = Prepared(
     select(*_COLUMNS)
     .where(_TASK.execution == bindparam("execution"), _TASK.idx >= bindparam("low"), _TASK.idx <= bindparam("high"))
     .order_by(_TASK.idx)
@@ -49,6 +50,35 @@ _BETWEEN: Final = (
 # a look-up is ten times as fast as a call of the enum
 _STATES: Final = {state.value: state for state in TaskState}
 _REASONS: Final = {reason.value: reason for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstTasks:
+    """The first tasks of an execution, in order, but the ``skipped`` ones that whoever asks knows already.
+
+    First ``tasks``, which have rows; then one task at each index of ``rowless``: all of these are ``waiting``, but for
+    their index.
+    """
+
+    skipped: int
+    tasks: Sequence[Task]
+    rowless: Sequence[int]
+    waiting: Task
+
+
+def first_from(connection: Connection, execution: Execution, skipped: int, count: int) -> FirstTasks:
+    """The first ``count`` tasks but the first ``skipped``, all of which must have rows.
+
+    One statement, by primary key; of a rerun three.
+    """
+    count = min(count, execution.stats.total)
+    with_rows = min(count, execution.next_index)
+    return FirstTasks(
+        skipped=skipped,
+        tasks=tasks_at(connection, execution, skipped, with_rows),
+        rowless=ranges.indices(connection, execution, with_rows, count) if with_rows < count else (),
+        waiting=_rowless(execution, 0, rowless_state(execution.state)),
+    )
 
 
 def first_tasks(connection: Connection, executions: Sequence[Execution], count: int) -> dict[ExecutionKey, list[Task]]:
@@ -95,7 +125,7 @@ def tasks_of(connection: Connection, execution: Execution, indices: Sequence[int
     """The tasks at neighbouring ``indices`` of an execution, in order. One statement, by primary key."""
     if not indices:
         return []
-    rows = connection.execute(_BETWEEN, {"execution": execution.key, "low": indices[0], "high": indices[-1]})
+    rows = _BETWEEN.run(connection, {"execution": execution.key, "low": indices[0], "high": indices[-1]})
     return _tasks(execution, indices, rows)
 
 
