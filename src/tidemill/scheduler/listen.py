@@ -3,10 +3,12 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.ids import NodeId
-from tidemill.model.lease import EventBatch, Position
+from tidemill.model.lease import EventBatch, EventKind, Position
+from tidemill.scheduler.pace import gather_s
 from tidemill.scheduler.parts import Handed, Parts
 from tidemill.store import nodes
 
@@ -42,17 +44,29 @@ class Inbox:
             self._closed = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hears:
+    """Who hears of what: the scheduler's ``inbox`` of events, ``on_logs`` of log blocks.
+
+    ``live`` is how many attempts the node held when the scheduler last looked.
+    """
+
+    inbox: Inbox
+    on_logs: Callable[[NodeId], None]
+    live: Callable[[], int]
+
+
 class Listener:
     """Asks one node for events until it is stopped.
 
     It asks again only when the batch before is committed, and acknowledges it by that: meanwhile the next one grows.
     """
 
-    def __init__(self, parts: Parts, node: NodeId, inbox: Inbox, on_logs: Callable[[NodeId], None]) -> None:
+    def __init__(self, parts: Parts, node: NodeId, hears: Hears) -> None:
         self._parts = parts
         self._node = node
-        self._inbox = inbox
-        self._on_logs = on_logs
+        self._hears = hears
+        self._heard_at = parts.steady()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"tidemill-listen-{node}", daemon=True)
 
@@ -87,16 +101,19 @@ class Listener:
 
     def _hand_over(self, batch: EventBatch, position: Position) -> Position:
         if batch.log_head:
-            self._on_logs(self._node)
+            self._hears.on_logs(self._node)
         if not batch.events:
             if batch.log_head:
                 # the collector is at it; until it has acknowledged them a node may answer at once, again and again
                 self._stop.wait(_AGAIN_S)
             return position
+        since_s, self._heard_at = self._parts.steady() - self._heard_at, self._parts.steady()
         handed = Handed(node=self._node, batch=batch)
-        self._inbox.put(handed)
+        self._hears.inbox.put(handed)
         handed.done.wait()
         if handed.position is None:
             self._stop.wait(self._parts.policy.look_every_s)
             return position
+        ended = sum(event.kind is EventKind.ENDED for event in batch.events)
+        self._stop.wait(gather_s(max(ended, len(batch.events) - ended), since_s, self._hears.live()))
         return handed.position

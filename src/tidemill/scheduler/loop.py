@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,7 +21,8 @@ from tidemill.scheduler.audit_end import AuditEnd
 from tidemill.scheduler.collect import Collector
 from tidemill.scheduler.fire import Firer, TriggerClock
 from tidemill.scheduler.head_start import HeadStart
-from tidemill.scheduler.listen import Inbox, Listener
+from tidemill.scheduler.listen import Hears, Inbox, Listener
+from tidemill.scheduler.pace import rest_s
 from tidemill.scheduler.parts import Parts
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.scheduler.retain import Retention, Sweeper
@@ -125,10 +127,15 @@ class Scheduler:
         changes = self._parts.database.changes
         while not self._stopping.is_set():
             seen = changes.count  # before the look: what is committed during it wakes us again
+            begun = self._parts.steady()
             due = self._pass(ticker)
+            ended = self._parts.steady()
             wait = (due - self._clock()).total_seconds()
             if wait > 0 and not self._stopping.is_set():
                 changes.wait(seen, wait)
+                rest = rest_s(ended - begun) - (self._parts.steady() - ended)
+                if rest > 0:
+                    self._stopping.wait(rest)
         self._wind_up(ticker)
 
     def _pass(self, ticker: Ticker) -> datetime:
@@ -160,7 +167,8 @@ class Scheduler:
     def _listen(self, ticker: Ticker) -> None:
         for node in ticker.nodes:
             if node not in self._listeners:
-                self._listeners[node] = Listener(self._parts, node, self._inbox, self._collector.notify)
+                hears = Hears(inbox=self._inbox, on_logs=self._collector.notify, live=partial(ticker.live, node))
+                self._listeners[node] = Listener(self._parts, node, hears)
                 self._listeners[node].start()
 
     def _wind_up(self, ticker: Ticker) -> None:

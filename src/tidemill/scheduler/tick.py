@@ -2,8 +2,8 @@
 
 import os
 import socket
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -48,6 +48,7 @@ class Ticker:
         self._overtaken: dict[Waiter, float] = {}  # in the order in which they were, since when by the steady clock
         self._cleared: dict[NodeId, Waiter] = {}
         self._nodes: dict[NodeId, NodeInfo] = {}
+        self._live: Mapping[NodeId, int] = {}
         # pauses between looks are measured by the steady clock: the wall clock may be set back
         self._look_at = parts.steady()
         self._kept_at: datetime | None = None
@@ -72,6 +73,10 @@ class Ticker:
     def outlook(self) -> Outlook:
         """How things looked at the end of the last pass. Any thread may ask."""
         return self._outlook
+
+    def live(self, node: NodeId) -> int:
+        """How many attempts ``node`` held when the last pass looked. Any thread may ask."""
+        return self._live.get(node, 0)
 
     def settle(self, node: NodeId, batch: EventBatch, now: datetime) -> Position | None:
         """Commit what a node reported; up to where it may forget it. None for an empty batch."""
@@ -191,6 +196,7 @@ class Ticker:
         usable = [info for node, info in self._nodes.items() if node not in self._doubtful]
         window = sum(info.slots for info in usable)
         view = self._parts.database.read(lambda connection: look(connection, window=window))
+        self._live = Counter(one.node for one in view.live)
         steady = self._parts.steady()
         favoured_before = steady - self._parts.policy.starving_after_s
         decisions = plan(
