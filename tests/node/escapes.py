@@ -70,6 +70,7 @@ PROCESSES: Final = {
     "schedule the node by its parameters": f"{PYTHON} 'import os, sys; who = int(sys.argv[1]); "
     "os.sched_setparam(who, os.sched_getparam(who))' $NODE_PID",
     "make the node's disk slow": "ionice -c 2 -n 4 --pid $NODE_PID",
+    "limit its launcher": f"{PYTHON} '{LIMIT}' $PPID",
     "speak to another program of the node's user": f"{PYTHON} 'import os, socket; "
     'socket.socket(socket.AF_UNIX).connect(os.environ["SERVICE"])\'',
     "speak to the node": f"{PYTHON} 'import os, socket; node = socket.socket(socket.AF_UNIX); node.settimeout(5); "

@@ -13,11 +13,12 @@ from typing import Final
 import psutil
 import pytest
 
-from tests.node.prison import Node, Prison, pid_of, prison, why_not, why_not_at
+from tests.node.prison import Node, Prison, pid_of, prison, prison_at, why_not, why_not_at
 from tests.node.rig import NODE, Reader, Rig, alive, read_logs, until
 from tests.node.test_limits import BOMB
 from tidemill.model.lease import OutcomeKind
 from tidemill.node.isolation.level import Level
+from tidemill.node.isolation.process import PROCESSES_MAX
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start nodes of several users"),
@@ -285,3 +286,10 @@ def test_a_build_runs_outside_where_caches_can_be_linked_from(rig: Rig) -> None:
     engine.launch(NODE, [lease], rig.term)
     outcome = Reader(engine).outcome(lease.attempt)
     assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+
+
+def test_processes_of_a_sandbox_are_counted_whoever_it_runs_as() -> None:
+    """The kernel counts those of its user namespace, so that it takes nothing from others of the node's user."""
+    with prison_at(Node.ORDINARY, Level.SANDBOX) as cell:
+        outcome = cell.try_inside(f"grep -Eq 'Max processes +{PROCESSES_MAX} +{PROCESSES_MAX} ' /proc/self/limits")
+        assert outcome.kind is OutcomeKind.SUCCEEDED

@@ -91,6 +91,7 @@ class ContainerIsolation:
             files=Files(write=(Path("/"),)) if self._landlock else None,
             powerless=True,
             calls=True,
+            apart=True,
         )
 
         def describe(words: list[str]) -> Container:

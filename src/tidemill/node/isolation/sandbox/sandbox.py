@@ -65,6 +65,10 @@ class Maker:
         inner = Confinement(
             files=Files(read=(Path("/"),), write=tuple(dict.fromkeys(write))) if has.landlock else None,
             calls=has.seccomp,
+            # the launcher that is process 1 there is of the same user
+            apart=has.seccomp,
+            # those of a user namespace are counted by themselves; where the user is the task's, the outer launcher has it
+            processes=PROCESSES_MAX if seat.uid is None else None,
         )
         words = sandboxed(self.bubblewrap, self.system, view)
         outer = Confinement(
