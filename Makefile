@@ -72,8 +72,8 @@ bench: $(READY) ## docs/benchmarks.md, next to other programs (ARGS="--only task
 	$(PY) -m bench.authentication
 	$(PY) -m bench.confinement
 
-bench-million: $(READY) ## a million tasks in one execution: memory, and how long pages take while it runs (10 min)
-	$(PY) -m bench.million
+bench-million: $(READY) ## a million tasks in one execution, most of them settled without running (ARGS="--whole": all of them)
+	$(PY) -m bench.million $(ARGS)
 
 clean: ## remove what the commands above made
 	rm -rf .venv .clients .bench .demo .data src/tidemill/node/launcher/tidemill-launcher .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

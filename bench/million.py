@@ -1,172 +1,208 @@
 """make bench-million: one execution of a million tasks, asked about while it runs (`python -m bench.million`).
 
-Everything is measured from outside, through the public API of a real server on a fresh data directory. Tasks
-run at level process, which every machine has.
+Everything is measured from outside, through the public API of a real server on a fresh data directory, at level
+process. To run a million tasks takes an hour and more, so that most of them are settled without having run
+(bench/settled.py), between two windows in which the rate is measured, unless ``--whole`` is said. The results are kept
+as those of bench.run are.
 """
 
+import argparse
 import json
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 from typing import Final
 
-import httpx2
-import psutil
-from rich.console import Console
-from rich.table import Table
-
-from bench.ground import TRUE_JOB
-from tests.e2e.drive import Server, until
+from bench import ground
+from bench.ground import JOB, OTHER_JOB, Ground, Json
+from bench.processes import forget_peak, peak_mb
+from bench.results import RESULTS, Round
+from bench.run import keep, taken
+from bench.settled import settle
+from bench.starts import percentiles
+from tests.e2e.drive import until
 
 TASKS: Final = 1_000_000
 PAGE: Final = 200
-LOOKS: Final = 40
-_EXECUTIONS: Final = "/jobs/true/executions"
+LOOKS: Final = 200
+_POLL_S: Final = 1.0
 _MB: Final = 1 << 20
+# the longest that a window may take, at ten tasks a second
+_WINDOW_S: Final = 1_000
 
 
-@dataclass(slots=True)
-class Figures:
-    """What was measured, in order, as (name, value)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``window`` is over how many tasks a rate is measured; the first is around 1 % of the tasks, the last around 90 %.
 
-    rows: list[tuple[str, str]] = field(default_factory=list)
+    ``looks``: how often each answer is asked for. ``whole``: every task is run.
+    """
 
-    def add(self, name: str, value: str) -> None:
-        self.rows.append((name, value))
+    tasks: int
+    looks: int
+    whole: bool
 
-    def times(self, name: str, seconds: list[float]) -> None:
-        """Median and 99th percentile of times in milliseconds."""
-        cuts = quantiles(seconds, n=100, method="inclusive")
-        self.add(name, f"{cuts[49] * 1000:.0f} / {cuts[98] * 1000:.0f} ms")
+    @property
+    def window(self) -> int:
+        return self.tasks // 100
 
+    @property
+    def early(self) -> int:
+        """How many have succeeded when the first window begins."""
+        return self.window // 2
 
-def peak_mb(server: Server) -> float:
-    """The most memory that the server's process ever had, as the kernel says; MB."""
-    assert server.process is not None
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    @property
+    def late(self) -> int:
+        return self.tasks * 9 // 10 - self.window // 2
 
 
 def body(tasks: int) -> bytes:
-    """A request with ``tasks`` small arguments, each its own."""
-    return b'{"tasks":[' + b",".join(b'{"n":%d}' % number for number in range(tasks)) + b"]}"
+    """A request with ``tasks`` arguments of 60 bytes, each its own."""
+    return b'{"tasks":[' + b",".join(_arguments(number) for number in range(tasks)) + b"]}"
 
 
-def took(work: Callable[[], object]) -> float:
+def _arguments(number: int) -> bytes:
+    return b'{"number":%07d,"source":"corpus/part-%07d.jsonl","k":10}' % (number + 1_000_000, number)
+
+
+class Run:
+    """The execution that is measured."""
+
+    def __init__(self, there: Ground, path: str) -> None:
+        self._there = there
+        self.path = path
+
+    def get(self, path: str) -> Json:
+        return self._there.http.get(path, timeout=120).raise_for_status().json()
+
+    def succeeded(self) -> int:
+        found: int = self.get(self.path)["stats"]["success"]
+        return found
+
+    def reach(self, wanted: int, *, seconds: float) -> tuple[float, int]:
+        """When so many had succeeded, looked at once a second, and how many it were then."""
+        deadline = time.monotonic() + seconds
+        while (found := self.succeeded()) < wanted:
+            assert time.monotonic() < deadline, f"{found} of {wanted} tasks had succeeded after {seconds:.0f} s"
+            time.sleep(_POLL_S)
+        return time.perf_counter(), found
+
+    def rate(self, begin: int, window: int, *, seconds: float) -> float:
+        """Tasks a second over a window, while nobody asks for anything else."""
+        begun, first = self.reach(begin, seconds=seconds)
+        ended, last = self.reach(first + window, seconds=_WINDOW_S)
+        return (last - first) / (ended - begun)
+
+    def times(self, path: str, looks: int) -> Round:
+        """Of an answer, in milliseconds."""
+        return percentiles([_ms(lambda: self.get(path)) for _ in range(looks)])
+
+    def middle(self, tasks: int) -> str:
+        """The page in the middle; all before it are walked through, for a page is found by the one before it."""
+        cursor = ""
+        for _ in range(tasks // 2 // PAGE):
+            cursor = self.get(f"{self.path}/tasks?limit={PAGE}&cursor={cursor}")["meta"]["nextCursor"]
+        return f"{self.path}/tasks?limit={PAGE}&cursor={cursor}"
+
+
+def _ms(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return (time.perf_counter() - begun) * 1000
 
 
-def get(http: httpx2.Client, path: str) -> httpx2.Response:
-    answer = http.get(path)
-    assert answer.status_code == 200, answer.text
-    return answer
-
-
-def pages(http: httpx2.Client, path: str) -> Iterator[tuple[float, int]]:
-    """Every page of an execution's tasks: how long it took, and how many tasks it has."""
-    cursor, more = "", True
-    while more:
-        begun = time.perf_counter()
-        page = get(http, f"{path}/tasks?limit={PAGE}&cursor={cursor}").json()
-        yield time.perf_counter() - begun, len(page["data"])
-        cursor, more = page["meta"]["nextCursor"], page["meta"]["hasMore"]
-
-
-def ask(http: httpx2.Client, path: str, figures: Figures) -> None:
+def asked(run: Run, plan: Plan) -> Round:
     """How long single answers take while tasks run."""
-    asked = {
-        "GET execution": path,
-        "GET executions": _EXECUTIONS,
-        "first page": f"{path}/tasks?limit={PAGE}",
-        "last page": f"{path}/tasks?limit={PAGE}&sort=name:desc",
-        "page q=task-500000": f"{path}/tasks?limit={PAGE}&q=task-500000",
-        "page q=99": f"{path}/tasks?limit={PAGE}&q=99",
-        "page q=nothing": f"{path}/tasks?limit={PAGE}&q=nothing",
-        "page status=running": f"{path}/tasks?limit={PAGE}&status=running",
-        "page status=failed": f"{path}/tasks?limit={PAGE}&status=failed",
-        "page status=pending": f"{path}/tasks?limit={PAGE}&status=pending",
-        "explain": f"{path}/explain",
+    pages: Mapping[str, str] = {
+        "get": run.path,
+        "list": f"/jobs/{JOB}/executions",
+        "first": f"{run.path}/tasks?limit={PAGE}",
+        "middle": run.middle(plan.tasks),
+        "last": f"{run.path}/tasks?limit={PAGE}&sort=name:desc",
+        "search": f"{run.path}/tasks?limit={PAGE}&q=99",
+        "running": f"{run.path}/tasks?limit={PAGE}&status=running",
+        "pending": f"{run.path}/tasks?limit={PAGE}&status=pending",
+        "explain": f"{run.path}/explain",
     }
-    for name, each in asked.items():
-        figures.times(f"{name}, p50 / p99", [took(lambda each=each: get(http, each)) for _ in range(LOOKS)])  # type: ignore[misc]  # bound to this turn
+    found: Round = {}
+    for name, path in pages.items():
+        found |= {f"{name}_{what}": value for what, value in run.times(path, plan.looks).items()}
+    return found
 
 
-def walk(http: httpx2.Client, path: str, figures: Figures) -> None:
-    """All pages, one after the other."""
+def measured(there: Ground, plan: Plan) -> Round:
+    """One round."""
+    request = body(plan.tasks)
+    forget_peak(there.pids[0])
     begun = time.perf_counter()
-    found = list(pages(http, path))
-    assert sum(count for _, count in found) == TASKS
-    figures.add(f"all {len(found)} pages of {PAGE}", f"{time.perf_counter() - begun:.0f} s")
-    times = [seconds for seconds, _ in found]
-    middle = len(times) // 2
-    for name, some in (("first", times[:LOOKS]), ("middle", times[middle : middle + LOOKS]), ("last", times[-LOOKS:])):
-        figures.times(f"{LOOKS} pages at the {name}, p50 / p99", some)
+    execution = there.submit(request)
+    found: Round = {"submit_s": time.perf_counter() - begun, "request_mb": len(request) / _MB}
+    run = Run(there, f"/jobs/{JOB}/executions/{execution}")
+    found["early_a_second"] = run.rate(plan.early, plan.window, seconds=_WINDOW_S)
+    found |= asked(run, plan)
+    others = percentiles([there.start_ms(job=OTHER_JOB) for _ in range(plan.looks // 4)])
+    found |= {f"other_{what}": value for what, value in others.items()}
+    peaks = [peak_mb(there.pids[0])]
+    if not plan.whole:
+        found["settled"] = shorten(there, run, plan)
+    # a server that has just begun is not yet what it is
+    seconds = plan.tasks if plan.whole else _WINDOW_S
+    found["late_a_second"] = run.rate(plan.late, plan.window, seconds=seconds)
+    found |= _end(there, run, plan)
+    found["peak_mb"] = max(*peaks, peak_mb(there.pids[0]))
+    size = sum(file.stat().st_size for file in there.server.data.glob("tidemill.db*"))
+    found["database_mb"] = size / _MB
+    return found
 
 
-@contextmanager
-def running() -> Iterator[tuple[Server, Path]]:
-    """A server on a fresh data directory, with the job `true`."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "true"
-        job.mkdir()
-        (job / "blaxel.toml").write_text(TRUE_JOB)
-        server = Server(Path(folder) / "data", {"TIDEMILL_ISOLATION": "process"})
-        server.start()
-        try:
-            server.cli("deploy", str(job))
-            yield server, Path(folder) / "data"
-        finally:
-            server.stop()
+def shorten(there: Ground, run: Run, plan: Plan) -> int:
+    """Stop the server, settle what lies before the last window, and start it again; how many tasks that was."""
+    (node,) = run.get("/nodes")
+    left = plan.late - plan.window - run.succeeded()
+    there.server.stop()
+    count = settle(there.server.data, node["id"], left)
+    there.server.start()
+    there.http.base_url = f"{there.server.url}/v0"
+    return count
 
 
-def measured(server: Server, data: Path) -> Figures:
-    figures = Figures()
-    figures.add("server's peak memory, idle", f"{peak_mb(server):.0f} MB")
-    with server.http() as http:
-        request = body(TASKS)
-        begun = time.perf_counter()
-        execution = http.post(_EXECUTIONS, content=request, timeout=60).json()["executionId"]
-        figures.add(f"POST of {TASKS} tasks ({len(request) / _MB:.0f} MB)", f"{time.perf_counter() - begun:.1f} s")
-        figures.add("server's peak memory, after the POST", f"{peak_mb(server):.0f} MB")
-        path = f"{_EXECUTIONS}/{execution}"
-        until(lambda: get(http, path).json()["stats"]["success"] >= PAGE)
-        ask(http, path, figures)
-        walk(http, path, figures)
-        ended = get(http, path).json()["stats"]["success"]
-        figures.add("tasks a second meanwhile", f"{ended / (time.perf_counter() - begun):.0f}")
-        figures.add("cancel", f"{took(lambda: http.delete(f'{path}?force=true')) * 1000:.0f} ms")
-        begun = time.perf_counter()
-        until(lambda: get(http, path).json()["status"] == "cancelled")
-        figures.add("from its answer until all had ended", f"{(time.perf_counter() - begun) * 1000:.0f} ms")
-    figures.add("server's peak memory, at the end", f"{peak_mb(server):.0f} MB")
-    size = sum(file.stat().st_size for file in data.glob("tidemill.db*"))
-    figures.add("database on disk", f"{size / _MB:.0f} MB")
-    return figures
+def _end(there: Ground, run: Run, plan: Plan) -> Round:
+    """To its end; cancelled where it would take too long."""
+    if plan.whole:
+        until(lambda: run.get(run.path)["status"] == "succeeded", seconds=plan.tasks)
+        return {}
+    cancel_ms = _ms(lambda: there.http.delete(f"{run.path}?force=true").raise_for_status())
+    begun = time.perf_counter()
+    until(lambda: run.get(run.path)["status"] == "cancelled", seconds=120)
+    return {"cancel_ms": cancel_ms, "cancelled_after_ms": (time.perf_counter() - begun) * 1000}
+
+
+def how(plan: Plan) -> str:
+    """In words, for the page."""
+    told = f"one execution of {plan.tasks:,} tasks, the rates over {plan.window:,} of them"
+    if plan.whole:
+        return f"{told}, all of them run"
+    return (
+        f"{told}; between both windows the server was stopped, and its scheduler and ledger settled those in between "
+        "as succeeded, by the fake engine, which runs nothing; cancelled after the last window"
+    )
 
 
 def main() -> None:
-    with running() as (server, data):
-        figures = measured(server, data)
-        server.stop()
-        figures.add("ledger", server.cli("doctor", "--ledger").splitlines()[-1])
-    if "--json" in sys.argv:
-        print(json.dumps(dict(figures.rows)))
-        return
-    cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / (1 << 30)
-    table = Table(title=f"One execution of {TASKS:,} x /bin/true; {cores} cores, {memory:.0f} GB")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.rows:
-        table.add_row(name, value)
-    Console().print(table)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=TASKS, help="[1,000,000]")
+    parser.add_argument("--looks", type=int, default=LOOKS, help="at each answer; a fourth as many other starts [200]")
+    parser.add_argument("--whole", action="store_true", help="run every task: an hour and more")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="[docs/benchmarks.json]")
+    given = parser.parse_args()
+    plan = Plan(tasks=given.tasks, looks=given.looks, whole=given.whole)
+    with ground.running() as there:
+        found = measured(there, plan)
+        there.server.stop()
+        print(there.server.cli("doctor", "--ledger").splitlines()[-1])
+    keep(given.results, "million", taken(how(plan), [found]))
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
