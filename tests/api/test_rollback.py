@@ -8,7 +8,7 @@ from sqlalchemy import select
 from tests.api.asking import Api
 from tests.api.test_access import assert_problem
 from tidemill.service import specs
-from tidemill.store import jobs, schema
+from tidemill.store import schema, snapshot
 
 PATH = "/v0/jobs/sweep/executions"
 ENVS = [{"name": "TOKEN", "value": "first", "secret": True}]
@@ -63,7 +63,8 @@ def test_new_executions_run_the_revision_and_the_image_that_was_rolled_back_to(a
     new = run(api)
     assert (new.revision, new.image_digest, new.timeout_s) == (old.revision, old.image_digest, 60)
     assert (during.revision, during.timeout_s) != (new.revision, new.timeout_s)
-    spec = api.parts.database.read(lambda connection: jobs.revision_spec(connection, new.job, new.revision))
+    facts = api.parts.database.read(lambda connection: snapshot.execution_facts(connection, [new.key]))
+    spec = facts[new.key].spec
     (env,) = specs.opened(spec, new.job, new.revision, api.parts.keyring).runtime.envs
     assert env.value == "first"
     assert "rolled back" in job(api)["events"][-1]["message"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
+from tests.costs import cost
 from tidemill.model.ids import AttemptId, ExecutionKey, OwnerKind
 from tidemill.model.job import Env, JobSpec, Runtime
 from tidemill.model.lease import TaskLease
@@ -139,3 +140,14 @@ def test_what_is_kept_in_memory_is_bounded_and_read_again(sim: Sim) -> None:
     for key in (*keys, *keys):
         made = make(sim, an_attempt(key), an_attempt(key, 19), maker=maker)
         assert [lease.attempt.index for lease in made.leases] == [0, 19]
+
+
+def test_leases_of_many_new_executions_cost_as_many_statements_as_of_one(sim: Sim) -> None:
+    attempts = [an_attempt(sim.submit(Given(job=job)), 0) for job in ("etl", "etl", "sweep", "other")]
+    made: list[Made] = []
+
+    def statements(*some: AttemptId) -> int:
+        return cost(lambda: made.append(make(sim, *some))).statements
+
+    assert statements(*attempts) == statements(attempts[0])
+    assert [lease.attempt for lease in made[0].leases] == attempts

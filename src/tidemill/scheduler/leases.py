@@ -9,12 +9,12 @@ from typing import Final
 
 from tidemill.model.ids import AttemptId, InputSetKey, OwnerKind
 from tidemill.model.image import image_blob, source_blob
-from tidemill.model.job import JobSpec, Network
+from tidemill.model.job import Network
 from tidemill.model.lease import BlobRef, BuildLease, Lease, Pull, TaskLease
 from tidemill.model.volume import Volume, volumes_of
 from tidemill.scheduler.policy import SchedulerPolicy
 from tidemill.secrets import TASK_CLIENT_ID, KeyRing, KeyRingError
-from tidemill.store import inputs, jobs, snapshot
+from tidemill.store import inputs, snapshot
 from tidemill.store.database import Database
 from tidemill.store.snapshot import BuildFacts, ExecutionFacts
 
@@ -93,12 +93,12 @@ class LeaseMaker:
         return found
 
     def _open(self, facts: ExecutionFacts) -> _Shared:
-        spec = self._database.read(lambda connection: jobs.revision_spec(connection, facts.job, facts.revision))
+        spec = facts.spec
         try:
-            own = self._own_environment(facts, spec)
+            own = self._own_environment(facts)
         except ValueError as error:
             return _Shared(facts=facts, problem=f"its environment cannot be opened: {error}")
-        environment = {**own, **_platform(facts, spec, self._policy)}
+        environment = {**own, **_platform(facts, self._policy)}
         return _Shared(
             facts=facts,
             environment=environment,
@@ -108,10 +108,10 @@ class LeaseMaker:
             disk_percent=spec.runtime.extra.get("diskPercent") or self._policy.disk_percent,  # type: ignore[arg-type]
         )
 
-    def _own_environment(self, facts: ExecutionFacts, spec: JobSpec) -> dict[str, str]:
+    def _own_environment(self, facts: ExecutionFacts) -> dict[str, str]:
         """What the user set; of a name that is in both, the execution's value."""
         found = {}
-        for env in spec.runtime.envs:
+        for env in facts.spec.runtime.envs:
             about = f"revision/{facts.job}/{facts.revision}/{env.name}"
             found[env.name] = self._keyring.open(env.value, about) if env.secret else env.value
         if facts.env_sealed:
@@ -124,11 +124,7 @@ class LeaseMaker:
         wanted: dict[InputSetKey, set[int]] = {}
         for attempt in attempts:
             wanted.setdefault(shared[attempt.owner].facts.input_set, set()).add(attempt.index)
-        return {
-            (key, index): text
-            for key, indices in wanted.items()
-            for index, text in self._arguments.get(key, indices).items()
-        }
+        return self._arguments.get(wanted)
 
     def _task(self, attempt: AttemptId, shared: _Shared, arguments: str, ttl_s: float | None) -> TaskLease:
         facts = shared.facts
@@ -196,22 +192,25 @@ class _Arguments:
         self._at: dict[tuple[InputSetKey, int], int] = {}
         self._bytes = 0
 
-    def get(self, key: InputSetKey, indices: set[int]) -> dict[int, str]:
-        """The arguments at ``indices`` that exist."""
-        found: dict[int, str] = {}
-        missing = []
-        for index in indices:
-            first = self._at.get((key, index))
-            if first is None:
-                missing.append(index)
-            else:
-                found[index] = self._chunks[key, first][index]
-                self._chunks.move_to_end((key, first))
+    def get(self, wanted: Mapping[InputSetKey, set[int]]) -> dict[tuple[InputSetKey, int], str]:
+        """The arguments of these tasks that exist. One read for those that are not kept."""
+        found: dict[tuple[InputSetKey, int], str] = {}
+        missing: dict[InputSetKey, list[int]] = {}
+        for key, indices in wanted.items():
+            for index in indices:
+                first = self._at.get((key, index))
+                if first is None:
+                    missing.setdefault(key, []).append(index)
+                else:
+                    found[key, index] = self._chunks[key, first][index]
+                    self._chunks.move_to_end((key, first))
         if missing:
-            for chunk in self._database.read(lambda connection: inputs.tasks(connection, key, missing)):
-                texts = inputs.decode([chunk], range(chunk.first_index, chunk.first_index + chunk.count))
-                found.update({index: texts[index] for index in missing if index in texts})
-                self._keep(key, chunk.first_index, texts)
+            read = self._database.read(lambda connection: inputs.tasks_of_sets(connection, missing))
+            for key, chunks in read.items():
+                for chunk in chunks:
+                    texts = inputs.decode([chunk], range(chunk.first_index, chunk.first_index + chunk.count))
+                    found.update({(key, index): texts[index] for index in missing[key] if index in texts})
+                    self._keep(key, chunk.first_index, texts)
         return found
 
     def _keep(self, key: InputSetKey, first: int, texts: Mapping[int, str]) -> None:
@@ -227,7 +226,7 @@ class _Arguments:
                 del self._at[oldest[0], index]
 
 
-def _platform(facts: ExecutionFacts, spec: JobSpec, policy: SchedulerPolicy) -> dict[str, str]:
+def _platform(facts: ExecutionFacts, policy: SchedulerPolicy) -> dict[str, str]:
     """The variables that are the platform's own (docs/wire.md, contract 8.1); the node adds those of its listener."""
     return {
         "BL_EXECUTION_KEY": "BL_EXECUTION_ID",
@@ -237,8 +236,8 @@ def _platform(facts: ExecutionFacts, spec: JobSpec, policy: SchedulerPolicy) -> 
         "BL_TYPE": "job",
         "BL_API_URL": policy.task_url,
         "BL_RUN_URL": policy.run_url,
-        "BL_REGION": spec.region or policy.region,
-        "BL_GENERATION": spec.runtime.generation,
+        "BL_REGION": facts.spec.region or policy.region,
+        "BL_GENERATION": facts.spec.runtime.generation,
         "BL_CLOUD": "true",
         "BL_ENV": policy.environment,
         "DO_NOT_TRACK": "1",

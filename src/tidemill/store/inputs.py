@@ -1,17 +1,18 @@
 """The arguments of tasks: immutable sets in compressed chunks, written before anything refers to them."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select
 
 from tidemill.model.ids import InputSetKey
 from tidemill.store import schema
 from tidemill.store.cut import Kind, cut
+from tidemill.store.keys import FIRST, PAIRS, SECOND, THIRD, pairs
 from tidemill.store.prepared import Prepared
 
 CHUNK_TASKS: Final = 1_000
@@ -29,6 +30,20 @@ _USED: Final = or_(
 )
 _INSERT_SET: Final = Prepared(insert(schema.input_set), ("key", "workspace", "total", "size_bytes", "created_at"))
 _INSERT_CHUNK: Final = Prepared(insert(schema.input_chunk), ("input_set", "first_index", "count", "data"))
+_CHUNK: Final = schema.input_chunk.c
+# a chunk has at most 1,000 tasks, so only the neighbourhood of a run is looked at
+_AROUND: Final = Prepared(
+    select(_CHUNK.input_set, _CHUNK.first_index, _CHUNK.count, _CHUNK.data)
+    .select_from(PAIRS)
+    .join(
+        schema.input_chunk,
+        (_CHUNK.input_set == FIRST)
+        & (_CHUNK.first_index > SECOND - CHUNK_TASKS)
+        & (_CHUNK.first_index <= THIRD)
+        & (_CHUNK.first_index + _CHUNK.count > SECOND),
+    )
+    .order_by(_CHUNK.input_set, _CHUNK.first_index)
+)
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -115,21 +130,22 @@ def add_chunks(connection: Connection, key: InputSetKey, chunks: Sequence[Chunk]
 def tasks(connection: Connection, key: InputSetKey, indices: Sequence[int]) -> list[Chunk]:
     """The chunks that hold ``indices``, in order, each once; to be read by ``decode`` after the transaction.
 
-    One statement, by primary key: a chunk has at most 1,000 tasks, so only its neighbourhood is looked at.
+    One statement, by primary key.
     """
-    chunk = schema.input_chunk.c
-    near = [
-        and_(chunk.first_index > low - CHUNK_TASKS, chunk.first_index <= high, chunk.first_index + chunk.count > low)
-        for low, high in _runs(indices)
-    ]
-    if not near:
-        return []
-    rows = connection.execute(
-        select(chunk.first_index, chunk.count, chunk.data)
-        .where(chunk.input_set == key, or_(*near))
-        .order_by(chunk.first_index)
-    )
-    return [Chunk(first_index=first, count=count, data=data) for first, count, data in rows]
+    return tasks_of_sets(connection, {key: indices})[key]
+
+
+def tasks_of_sets(
+    connection: Connection, wanted: Mapping[InputSetKey, Iterable[int]]
+) -> dict[InputSetKey, list[Chunk]]:
+    """The same for several sets at once. One statement, by primary keys."""
+    found: dict[InputSetKey, list[Chunk]] = {key: [] for key in wanted}
+    runs = [(key, low, high) for key, indices in wanted.items() for low, high in _runs(indices)]
+    if runs:
+        for row in _AROUND.run(connection, {"pairs": pairs(runs)}):
+            key, first_index, count, data = tuple(row)
+            found[key].append(Chunk(first_index=first_index, count=count, data=data))
+    return found
 
 
 def find_unused(connection: Connection, after: datetime, before: datetime) -> InputSetKey | None:
@@ -179,7 +195,7 @@ def _chunk(first: int, held: Sequence[bytes]) -> Chunk:
     return Chunk(first_index=first, count=len(held), data=zlib.compress(b"[" + b",".join(held) + b"]", 1))
 
 
-def _runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(indices: Iterable[int]) -> list[tuple[int, int]]:
     """Neighbouring indices (less than a chunk apart) as (lowest, highest): few conditions for many indices."""
     runs: list[tuple[int, int]] = []
     for index in sorted(set(indices)):

@@ -210,13 +210,6 @@ def _jobs_of(connection: Connection, rows: Sequence[AnyRow], most_events: int, n
     return [_job(row, events.get(row.key, ()), now) for row in rows]
 
 
-def revision_spec(connection: Connection, job: JobKey, revision: str) -> JobSpec:
-    """What this revision froze; secret values are sealed. One statement, by primary key. Raises for none: a bug."""
-    table = schema.revision.c
-    document = connection.execute(select(table.spec).where(table.job == job, table.id == revision)).scalar_one()
-    return specs.decode(document)
-
-
 def live_spec(row: AnyRow, spec: JobSpec) -> JobSpec:
     """The active revision's spec with what the job's own row says of members that need no new revision.
 

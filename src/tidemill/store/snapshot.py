@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, select
 
 from tidemill.model.execution import LOST_ALONE_AFTER
 from tidemill.model.ids import AttemptId, BuildKey, ExecutionKey, InputSetKey, JobKey, NodeId, OwnerKind
+from tidemill.model.job import JobSpec
 from tidemill.model.states import BuildState, ExecutionState, TaskState
-from tidemill.store import schema
+from tidemill.store import schema, specs
 from tidemill.store.keys import FIRST, PAIRS, pairs
 from tidemill.store.ledger_claim import live_executions
 from tidemill.store.prepared import Prepared
@@ -115,7 +116,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFacts:
-    """What leases of one execution have in common."""
+    """What leases of one execution have in common. ``spec`` is its revision's, with secret values sealed."""
 
     key: ExecutionKey
     id: str
@@ -128,6 +129,7 @@ class ExecutionFacts:
     env_sealed: str
     memory_mb: int
     timeout_s: int
+    spec: JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,10 +245,12 @@ _FACTS: Final = Prepared(
         _EXECUTION.env_sealed,
         _EXECUTION.memory_mb,
         _EXECUTION.timeout_s,
+        schema.revision.c.spec,
     )
     .select_from(PAIRS)
     .join(schema.execution, _EXECUTION.key == FIRST)
     .join(schema.job, schema.job.c.key == _EXECUTION.job)
+    .join(schema.revision, (schema.revision.c.job == _EXECUTION.job) & (schema.revision.c.id == _EXECUTION.revision))
 )
 
 
@@ -306,7 +310,10 @@ def unclaimable(connection: Connection, attempts: Sequence[AttemptId]) -> frozen
 
 
 def execution_facts(connection: Connection, keys: Sequence[int]) -> dict[int, ExecutionFacts]:
-    """What leases of these executions need. One statement, by primary keys."""
+    """What leases of these executions need. One statement, by primary keys.
+
+    An execution whose revision is not there is not found: a bug.
+    """
     rows = _FACTS.run(connection, {"pairs": pairs((key,) for key in keys)})
     return {
         row.key: ExecutionFacts(
@@ -321,6 +328,7 @@ def execution_facts(connection: Connection, keys: Sequence[int]) -> dict[int, Ex
             env_sealed=row.env_sealed,
             memory_mb=row.memory_mb,
             timeout_s=row.timeout_s,
+            spec=specs.decode(row.spec),
         )
         for row in rows
     }
