@@ -1,9 +1,9 @@
 #!/bin/sh
-# What tests of containers need: an OCI runtime, a shell to make images of, a registry to pull them from. Debian's
+# What tests of containers need: an OCI runtime, a builder, a shell to make images of, a registry to pull them from. Debian's
 # packages, installed where they are missing and we may install them; elsewhere those tests are skipped and say why.
 set -eu
 missing=
-for pair in runc:runc busybox:busybox-static docker-registry:docker-registry; do
+for pair in runc:runc buildah:buildah busybox:busybox-static docker-registry:docker-registry; do
     PATH=$PATH:/usr/sbin command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 if [ -z "$missing" ]; then

@@ -21,6 +21,7 @@ def node_settings(settings: Settings) -> NodeSettings:
         minimum_isolation=settings.minimum_isolation or "",
         task_uid_first=settings.task_uid_first,
         task_uid_count=settings.task_uid_count,
+        dockerfile_uid_first=settings.dockerfile_uid_first,
         task_read_paths=tuple(map(str, settings.task_read_paths)),
         task_write_paths=tuple(map(str, settings.task_write_paths)),
         task_forbidden_addresses=settings.task_forbidden_addresses,

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         default=4096,
         description="How many such users there are, one of them for builds; 0: all run as the user of the server.",
     )
+    dockerfile_uid_first: Annotated[int, Field(ge=0, lt=(1 << 32) - 65_536 * 2)] = Field(
+        default=1_900_000_000,
+        description="Where a server that is root looks for 65,536 numbers for the users in builds of Dockerfiles; 0: "
+        "no Dockerfile is built.",
+    )
     task_read_paths: tuple[Path, ...] = Field(
         default=(), description="Absolute paths, as a JSON list, that tasks and builds may read beside the system's."
     )

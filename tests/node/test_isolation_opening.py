@@ -186,7 +186,7 @@ def test_why_metadata_is_within_reach_is_said_and_how_to_change_it(
 
 def test_what_jobs_may_ask_for_is_stated_with_what_is_missing_of_it(settings: NodeSettings) -> None:
     able = {each.name: each for each in confined(settings).abilities}
-    assert {*able} == {"no_network", "volumes", "oci_images", "sized_directories"}
+    assert {*able} == {"no_network", "volumes", "oci_images", "dockerfiles", "sized_directories"}
     assert able["sized_directories"].active == (os.geteuid() == 0)
     for each in able.values():
         assert each.active == (each.remedy == "")

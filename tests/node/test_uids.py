@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import Reader, Rig, until
-from tidemill.node.isolation.uids import UidPool, lent_ranges, open_pool
+from tidemill.node.isolation.uids import RANGE_COUNT, UidPool, lent_ranges, open_pool, open_range
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give to tasks")
 
@@ -43,6 +43,17 @@ def test_two_nodes_of_a_machine_have_different_users() -> None:
         assert [one.take(), one.take(), other.take()] == [first, first + 1, first + 3]
     with closing(open_pool(first, 3)) as next_one:
         assert next_one.take() == first
+
+
+def test_two_nodes_of_a_machine_have_different_ranges_and_none_has_an_account() -> None:
+    first = 3_100_000_000
+    with closing(open_range(first)) as one, closing(open_range(first)) as other:
+        assert [one.first, other.first] == [first, first + RANGE_COUNT]
+        assert one.all == range(first, first + RANGE_COUNT)
+    # root is there, and more
+    with closing(open_range(1)) as without:
+        assert not any(entry.pw_uid in without.all for entry in pwd.getpwall())
+        assert not any(lent.start in without.all or without.first in lent for lent in lent_ranges())
 
 
 @as_root

@@ -108,6 +108,22 @@ def _own_variables(lease: TaskLease, work: str, arguments_url: str) -> dict[str,
     }
 
 
+def dockerfile_invocation(lease: BuildLease, work: Path, variables: Mapping[str, str]) -> Invocation:
+    """How to build the Dockerfile of the source in ``work``, where this is root in a container of its own.
+
+    ``variables`` is the node's own environment.
+    """
+    words = (
+        *(sys.executable, "-m", "tidemill.node.build.dockerfile", "--source", str(work / SOURCE_FILE)),
+        *("--out", str(work / IMAGE_FILE), "--result", str(work / RESULT_FILE), "--work", str(work)),
+        *("--max-unpacked-bytes", str(lease.max_unpacked_bytes), "--max-entries", str(lease.max_entries)),
+    )
+    defaults = {"PATH": DEFAULT_PATH, "LANG": "C.UTF-8"}
+    own = {"HOME": str(work), "TMPDIR": str(work), "PYTHONUNBUFFERED": "1"}
+    needs = Needs(read=tuple(_installer_paths(variables)), write=(work,), memory_mb=lease.memory_mb)
+    return Invocation(words=words, directory=work, environment={**defaults, **variables, **own}, needs=needs)
+
+
 def build_invocation(lease: BuildLease, work: Path, cache: Path, variables: Mapping[str, str]) -> Invocation:
     """How to run a build of the source in ``work``, or a pull (build/delivery.py).
 

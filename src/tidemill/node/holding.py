@@ -24,7 +24,7 @@ WORDS: Final[Mapping[str, Protection]] = {
     "own_temporary": Protection.OWN_TEMPORARY,
 }
 # what a level does for those attempts alone whose job asks for it
-ABILITIES: Final = frozenset({"no_network", "volumes", "oci_images"})
+ABILITIES: Final = frozenset({"no_network", "volumes", "oci_images", "dockerfiles"})
 _LANDLOCK: Final = "landlock_"
 _LEVEL: Final = "isolation_"
 # builds are one user, which sees all that is its own
@@ -40,12 +40,14 @@ class Holding:
         self._isolation = isolation
         self._besides = besides
         self._limits = dict(_limits(facts))
-        self._known: dict[tuple[bool, bool, bool], int] = {}
+        self._known: dict[tuple[bool, bool, bool, bool], int] = {}
 
     def of(self, seat: Seat) -> int:
         """What an attempt in this seat runs with (model/protections.py: Had.to_number)."""
-        kind = (seat.uid is not None, seat.shared, seat.build)
+        kind = (seat.uid is not None, seat.shared, seat.build, seat.dockerfile)
         isolation = self._isolation.builds if seat.build else self._isolation
+        if seat.dockerfile:
+            isolation = self._isolation.dockerfiles
         if kind not in self._known:
             by = dict(_protections(isolation.capabilities | self._besides, own=kind[0] and not kind[1]))
             if kind[0]:

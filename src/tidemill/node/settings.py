@@ -43,7 +43,8 @@ class NodeSettings:
 
     ``isolation`` is a level or ``auto``, ``minimum_isolation`` a level or empty. ``task_uid_first`` and
     ``task_uid_count`` say which users tasks of a node that is root run as, each one of its own at a time (count 0: all
-    as the node's). ``task_read_paths`` and ``task_write_paths`` are absolute paths that attempts may use beside theirs,
+    as the node's), ``dockerfile_uid_first`` where the numbers of builds of Dockerfiles are looked for (0: there are no
+    such builds). ``task_read_paths`` and ``task_write_paths`` are absolute paths that attempts may use beside theirs,
     ``task_forbidden_addresses`` addresses and networks that they shall not reach.
 
     ``memory_mb`` and ``slots`` are what leases may use in all. ``idle_exit_s`` is how long a node with nothing to run
@@ -67,6 +68,7 @@ class NodeSettings:
     minimum_isolation: str = ""
     task_uid_first: int = 200_000
     task_uid_count: int = 4096
+    dockerfile_uid_first: int = 1_900_000_000
     task_read_paths: tuple[str, ...] = ()
     task_write_paths: tuple[str, ...] = ()
     task_forbidden_addresses: tuple[str, ...] = METADATA_ADDRESSES

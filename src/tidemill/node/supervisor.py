@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.model.ids import AttemptId
-from tidemill.model.lease import Acknowledgement, BuildLease, Lease, Outcome, OutcomeKind, Refusal
+from tidemill.model.lease import Acknowledgement, BlobRef, BuildLease, Lease, Outcome, OutcomeKind, Refusal
 from tidemill.node.arguments import ArgumentsServer
 from tidemill.node.build.archive import ImageManifest
 from tidemill.node.build.delivery import give_credentials, give_source, take_image
+from tidemill.node.build.source import DOCKERFILE, SourceLimits, names_file
 from tidemill.node.environment import (
     RESULT_FILE,
     TASK_FILE,
     Invocation,
     TaskPlaces,
     build_invocation,
+    dockerfile_invocation,
     file_path,
     task_invocation,
 )
@@ -50,12 +52,16 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """An attempt that has not ended. ``run`` is set while RUNNING, ``arguments_path`` when its arguments are served."""
+    """An attempt that has not ended. ``run`` is set while RUNNING, ``arguments_path`` when its arguments are served.
+
+    ``dockerfile``: its source holds one, and this node builds those.
+    """
 
     lease: Lease
     phase: Phase
     run: Run | None = None
     arguments_path: str = ""
+    dockerfile: bool = False
     expiry: Timer | None = None
 
 
@@ -188,12 +194,13 @@ class Supervisor:
             else:
                 self._enqueue(held)
 
-        def checked(error: Exception | None) -> None:
+        def checked(answer: bool | Exception) -> None:  # what a worker hands on
             if held.phase is not Phase.PREPARING:
                 return
-            if error is not None:
-                self._end_unstarted(held, OutcomeKind.LOST, f"the source could not be fetched: {error}")
+            if isinstance(answer, Exception):
+                self._end_unstarted(held, OutcomeKind.LOST, f"the source could not be fetched: {answer}")
             else:
+                held.dockerfile = answer and self._tools.isolation.users.numbers is not None
                 self._enqueue(held)
 
         if isinstance(lease, BuildLease):
@@ -201,7 +208,7 @@ class Supervisor:
             if source is None:
                 self._enqueue(held)
                 return
-            self._place.worker.submit(lambda: check_digest(file_path(source.url), source.digest), checked)
+            self._place.worker.submit(lambda: _holds_dockerfile(lease, source), checked)
         elif self._place.images.find(lease.image.digest) is not None:
             self._enqueue(held)
         else:
@@ -246,7 +253,9 @@ class Supervisor:
     def _reserve(self, held: Held) -> bool:
         """False when nobody is left for it to run as: directories of attempts that have ended are still removed."""
         try:
-            seat = self._tools.isolation.users.seat(build=isinstance(held.lease, BuildLease))
+            seat = self._tools.isolation.users.seat(
+                build=isinstance(held.lease, BuildLease), dockerfile=held.dockerfile
+            )
         except OSError:
             self._pause = self._tools.loop.call_later(RETRY_S, self._go_on)
             return False
@@ -298,6 +307,8 @@ class Supervisor:
             if lease.pull is not None and lease.pull.credentials:
                 self._tools.isolation.users.hand_over(seat, give_credentials(lease.pull.credentials, work))
             self._tools.isolation.users.hand_over(seat, work)
+            if held.dockerfile:
+                return dockerfile_invocation(lease, work, self._place.variables)
             return build_invocation(lease, work, self._place.cache, self._place.variables)
         manifest = self._place.images.find(lease.image.digest)
         assert manifest is not None
@@ -382,6 +393,14 @@ def _delivered(lease: BuildLease, work: Path, outcome: Outcome) -> Outcome:
     except (OSError, ValueError) as error:
         return replace(outcome, kind=OutcomeKind.LOST, message=f"the image could not be kept: {error}", result=None)
     return outcome
+
+
+def _holds_dockerfile(lease: BuildLease, source: BlobRef) -> bool:
+    """Whether the source of a build, which is checked, is to be built by a Dockerfile. Raises ValueError, OSError."""
+    archive = file_path(source.url)
+    check_digest(archive, source.digest)
+    limits = SourceLimits(max_bytes=lease.max_unpacked_bytes, max_entries=lease.max_entries)
+    return names_file(archive, DOCKERFILE, limits)
 
 
 def _owner(lease: Lease) -> tuple[str, int]:

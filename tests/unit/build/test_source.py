@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.node.build.source import SourceError, SourceLimits, unpack_source
+from tidemill.node.build.source import SourceError, SourceLimits, names_file, unpack_source
 
 LIMITS = SourceLimits(max_bytes=1_000_000, max_entries=100)
 
@@ -172,3 +172,25 @@ def test_an_over_long_name_is_refused_in_a_sentence(tmp_path: Path) -> None:
     archive = _zip(tmp_path / "a.zip", ("n" * 300, b""))
     with pytest.raises(SourceError, match="cannot be written: File name too long"):
         unpack_source(archive, tmp_path / "app", LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("names", "has"),
+    [
+        (["Dockerfile"], True),
+        (["a", "./Dockerfile"], True),
+        (["Dockerfile/"], False),
+        (["sub/Dockerfile", "Dockerfile.dev", "dockerfile", "Dockerfile" + "x" * 300], False),
+        ([], False),
+    ],
+)
+def test_a_file_of_the_folder_itself_is_found_without_unpacking(tmp_path: Path, names: list[str], has: bool) -> None:
+    archive = _zip(tmp_path / "a.zip", *((name, b"") for name in names))
+    assert names_file(archive, "Dockerfile", LIMITS) is has
+
+
+def test_no_file_is_found_in_what_is_no_zip_or_too_big_for_one(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    assert not names_file(tmp_path / "a.zip", "Dockerfile", LIMITS)
+    many = _zip(tmp_path / "b.zip", *((f"{number}", b"") for number in range(200)), ("Dockerfile", b""))
+    assert not names_file(many, "Dockerfile", LIMITS)

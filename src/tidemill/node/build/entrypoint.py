@@ -9,6 +9,7 @@ from typing import Final
 
 from tidemill.manifest import FILE_NAME, Manifest
 from tidemill.node.build import BuildError
+from tidemill.node.build.source import DOCKERFILE
 
 PYTHON_FILES: Final = ("pyproject.toml", "requirements.txt")
 PYTHON_ENTRIES: Final = (
@@ -39,11 +40,12 @@ class Entrypoint:
 
 def find_entrypoint(app: Path, manifest: Manifest) -> Entrypoint:
     """How ``app`` is built and started. Raises BuildError when it is of no kind that is built here."""
-    named = _named_command(manifest)
-    if (app / "Dockerfile").exists():
+    named = named_command(manifest)
+    if (app / DOCKERFILE).exists():
         raise BuildError(
-            f"the folder has a Dockerfile, and no images are built from those here: build it elsewhere, push it to a "
-            f'registry, and name it in {FILE_NAME}: image = "registry.example.com/team/tool:1"; {_KINDS}'
+            f"the folder has a Dockerfile, and this server builds none (tidemill doctor says there what is missing): "
+            f"build it elsewhere, push it to a registry, and name it in {FILE_NAME}: "
+            f'image = "registry.example.com/team/tool:1"; {_KINDS}'
         )
     language = _language(app, has_command=bool(named))
     if language is None:
@@ -65,7 +67,8 @@ def check_command(app: Path, command: tuple[str, ...]) -> None:
         raise BuildError(f"{FILE_NAME}: [entrypoint] prod starts {program!r}, which is not executable (chmod +x)")
 
 
-def _named_command(manifest: Manifest) -> tuple[str, ...]:
+def named_command(manifest: Manifest) -> tuple[str, ...]:
+    """What ``[entrypoint] prod`` says, in words; none where it says nothing. Raises BuildError."""
     try:
         return tuple(shlex.split(manifest.entrypoint_prod or ""))
     except ValueError as error:

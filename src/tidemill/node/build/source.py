@@ -10,11 +10,14 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from tidemill.node.build import BuildError
+
+DOCKERFILE: Final = "Dockerfile"
 
 _FILE_MODE: Final = 0o644
 _PROGRAM_MODE: Final = 0o755
@@ -26,6 +29,8 @@ _END64_LOCATOR: Final = struct.Struct("<4sLQL")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")
 _ENTRY: Final = struct.Struct("<4s24x3H12x")
 _MAX_COMMENT_BYTES: Final = 0xFFFF
+# of a name that is looked for; no name in a zip is longer than 65,535
+_NAME_BYTES: Final = 256
 
 
 class SourceError(BuildError):
@@ -58,8 +63,31 @@ def unpack_source(archive: Path, target: Path, limits: SourceLimits) -> None:
             raise SourceError(f"the archive is not a zip that can be read: {error}") from error
 
 
+def names_file(archive: Path, name: str, limits: SourceLimits) -> bool:
+    """Whether the zip ``archive`` has an entry for a file ``name`` in its folder itself; nothing is unpacked.
+
+    False for what is no zip, or has too many entries: who unpacks it says so. Raises OSError.
+    """
+    wanted = [name.encode()]
+    with archive.open("rb") as file:
+        try:
+            return any(
+                [part for part in found.split(b"/") if part not in {b"", b"."}] == wanted and not found.endswith(b"/")
+                for found in _names(file, limits)
+            )
+        except SourceError:
+            return False
+
+
 def _check_count(file: IO[bytes], limits: SourceLimits) -> None:
     """Count the directory's entries before ``zipfile`` makes an object of each (a kilobyte for 46 bytes of archive)."""
+    for _ in _names(file, limits):
+        pass
+    file.seek(0)
+
+
+def _names(file: IO[bytes], limits: SourceLimits) -> Iterator[bytes]:
+    """The names in the directory as they are written there, cut. Raises SourceError for more than may be."""
     start, size = _directory(file)
     file.seek(start)
     count, read = 0, 0
@@ -70,12 +98,12 @@ def _check_count(file: IO[bytes], limits: SourceLimits) -> None:
         signature, *lengths = _ENTRY.unpack(header)
         if signature != b"PK\1\2":
             break
+        yield file.read(min(lengths[0], _NAME_BYTES))
         read += _ENTRY.size + sum(lengths)
         file.seek(start + read)
         count += 1
         if count > limits.max_entries:
             raise SourceError(f"the archive holds more than {limits.max_entries} entries, the limit of this server")
-    file.seek(0)
 
 
 def _directory(file: IO[bytes]) -> tuple[int, int]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tidemill.model.protections import MEANS, Protection, Stated
+from tidemill.node.isolation.container import making
 from tidemill.node.isolation.container import offer as container
+from tidemill.node.isolation.container.offer import ContainerOffer
 from tidemill.node.isolation.fence import NO_NFT
 from tidemill.node.isolation.fencing import NO_USERS, NOT_ASKED, Fencing, try_fence
 from tidemill.node.isolation.level import IsolationError, Level
@@ -47,7 +49,12 @@ _ABLE: Final[Mapping[str, str]] = {
     VOLUMES: "tasks have the volumes of their job, each of its size",
 }
 OCI_IMAGES: Final = "oci_images"
+DOCKERFILES: Final = "dockerfiles"
 _CONTAINERS: Final = "runc (on Debian: apt install runc), a server that is root, and users for tasks (task_uid_count)"
+
+_DOCKERFILES: Final = (
+    "buildah (on Debian: apt install buildah), a kernel that lets root make user namespaces, and a dockerfile_uid_first"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +102,28 @@ def _abilities(found: Found) -> Iterator[Stated]:
             says = f"not here: {has.missing.get(name, 'not tried')}; tasks that ask for it are not started"
             remedy = _NAMESPACES if has.launcher else BUILD_LAUNCHER
             yield Stated(name=name, active=False, says=says, remedy=remedy)
-    yield _images(found)
+    # a look alone does not make one
+    containers = found.containers if found.level is Level.CONTAINER else container.probe(found.machine)
+    yield _images(containers)
+    yield _dockerfiles(found, containers)
     yield _sizes(found)
 
 
-def _images(found: Found) -> Stated:
-    # a look alone does not make one
-    containers = found.containers if found.level is Level.CONTAINER else container.probe(found.machine)
+def _images(containers: ContainerOffer) -> Stated:
     if why := containers.problem:
         says = f"not here: {why}; tasks whose image is one of a registry are not started"
         return Stated(name=OCI_IMAGES, active=False, says=says, remedy=_CONTAINERS)
     says = f"images of registries run in containers of {containers.program}"
     return Stated(name=OCI_IMAGES, active=True, says=says)
+
+
+def _dockerfiles(found: Found, containers: ContainerOffer) -> Stated:
+    if why := making.probe_dockerfiles(found.machine, containers):
+        says = f"not here: {why}; builds of folders with a Dockerfile fail"
+        remedy = _CONTAINERS if containers.problem else _DOCKERFILES
+        return Stated(name=DOCKERFILES, active=False, says=says, remedy=remedy)
+    says = f"Dockerfiles are built by {making.find_builder()}, whose root is nobody on this machine"
+    return Stated(name=DOCKERFILES, active=True, says=says)
 
 
 def _sizes(found: Found) -> Stated:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemill.node.isolation import process, protections, reach, uids
+from tidemill.node.isolation.container import making
 from tidemill.node.isolation.container import offer as container
 from tidemill.node.isolation.container.offer import ContainerOffer
 from tidemill.node.isolation.ground import Ground
@@ -40,7 +41,8 @@ class Found:
     """What a look at this machine found: the level to work at, and what each level that mattered has to offer.
 
     ``problems`` says why a level does not work, "" of one that does and of one that did not matter. ``containers`` is
-    what runs images of registries, whatever the level.
+    what runs images of registries, whatever the level; ``no_dockerfiles`` says why no Dockerfile is built, "" where
+    nothing is known to be in the way.
     """
 
     machine: Machine
@@ -48,6 +50,7 @@ class Found:
     offers: Mapping[Level, Offer]
     problems: Mapping[Level, str]
     containers: ContainerOffer
+    no_dockerfiles: str
 
     @property
     def protections(self) -> Protections:
@@ -78,7 +81,14 @@ def look(settings: NodeSettings, launcher: Path | None) -> Found:
     level = choose(settings.isolation, settings.minimum_isolation, problems)
     probed = offers.get(Level.CONTAINER)
     containers = probed if isinstance(probed, ContainerOffer) else container.guess(machine)
-    return Found(machine=machine, level=level, offers=offers, problems=problems, containers=containers)
+    return Found(
+        machine=machine,
+        level=level,
+        offers=offers,
+        problems=problems,
+        containers=containers,
+        no_dockerfiles=making.what_lacks(machine, containers),
+    )
 
 
 def _offers(machine: Machine) -> dict[Level, Offer]:
@@ -144,7 +154,8 @@ def open_isolation(found: Found, spawner: Spawner, *, mounts: bool = False) -> I
     users = Users()
     if found.has_users:
         try:
-            users = Users(uids.open_pool(settings.task_uid_first, settings.task_uid_count))
+            numbers = None if found.no_dockerfiles else uids.open_range(settings.dockerfile_uid_first)
+            users = Users(uids.open_pool(settings.task_uid_first, settings.task_uid_count), numbers)
         except OSError as error:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
     hides_processes = mounts and _hide_processes(users)

@@ -84,6 +84,10 @@ class ProcessIsolation:
         return self
 
     @property
+    def dockerfiles(self) -> Isolation:
+        return self
+
+    @property
     def shares_memory(self) -> bool:
         # there only a user of its own would keep a directory private
         return not self.users.own and self._protections.landlock > 0

@@ -93,6 +93,11 @@ class Isolation(Protocol):
         ...
 
     @property
+    def dockerfiles(self) -> "Isolation":
+        """What builds of Dockerfiles are started by, where there are any: they have a seat of their own (users.py)."""
+        ...
+
+    @property
     def shares_memory(self) -> bool:
         """Whether an attempt may open all that lies in /dev/shm, so that private directories must lie elsewhere."""
         ...

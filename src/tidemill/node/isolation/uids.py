@@ -13,6 +13,8 @@ SUBUIDS: Final = Path("/etc/subuid")
 BLOCKS: Final = 64
 # 16 bits for those who count so, the last numbers have meanings of their own
 UID_MAX: Final = (1 << 32) - 65_536
+# what images take for all numbers that there are: those of 16 bits
+RANGE_COUNT: Final = 65_536
 
 
 def lent_ranges(subuids: Path = SUBUIDS) -> list[range]:
@@ -76,6 +78,40 @@ def open_pool(first: int, count: int) -> UidPool:
         if free and (claim := _claim(begin)) is not None:
             return UidPool(free, claim, begin)
     raise OSError(errno.EADDRINUSE, f"there are no {count} numbers of users from {first} on that are free")
+
+
+class UidRange:
+    """Numbers without a gap, as a user namespace has them: all of them are one thing's, whatever it calls them."""
+
+    def __init__(self, first: int, claim: socket.socket) -> None:
+        """``claim``: as of UidPool."""
+        self.all: Final = range(first, first + RANGE_COUNT)
+        self._claim = claim
+
+    @property
+    def first(self) -> int:
+        """Who is root in there."""
+        return self.all.start
+
+    def close(self) -> None:
+        """Others may have the numbers."""
+        self._claim.close()
+
+
+def open_range(first: int) -> UidRange:
+    """The first range, from ``first`` on, without an account, a rootless container or another node of this machine.
+
+    Raises OSError when there is none.
+    """
+    accounts = {entry.pw_uid for entry in pwd.getpwall()}
+    lent = lent_ranges()
+    for begin in range(first, min(first + BLOCKS * RANGE_COUNT, UID_MAX - RANGE_COUNT), RANGE_COUNT):
+        end = begin + RANGE_COUNT
+        if any(begin <= uid < end for uid in accounts) or any(r.start < end and begin < r.stop for r in lent):
+            continue
+        if (claim := _claim(begin)) is not None:
+            return UidRange(begin, claim)
+    raise OSError(errno.EADDRINUSE, f"there are no {RANGE_COUNT} numbers of users from {first} on that are free")
 
 
 def is_free(begin: int) -> bool:

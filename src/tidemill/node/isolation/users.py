@@ -4,28 +4,37 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tidemill.node.isolation import system
-from tidemill.node.isolation.uids import UidPool
+from tidemill.node.isolation.uids import UidPool, UidRange
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """Who an attempt runs as: ``uid`` None is the node's user; ``shared`` with others; ``build``: it is one."""
+    """Who an attempt runs as: ``uid`` None is the node's user; ``shared`` with others; ``build``: it is one.
+
+    ``dockerfile``: a build that is root, and all other users, of a user namespace; ``uid`` is who is root there.
+    """
 
     uid: int | None = None
     shared: bool = False
     build: bool = False
+    dockerfile: bool = False
 
 
 class Users:
     """The same at every level: a number that one attempt has is no other's before nothing of it is left."""
 
-    def __init__(self, pool: UidPool | None = None) -> None:
-        """``pool``: users for attempts, None where all run as the node's own. Raises OSError when it is empty."""
+    def __init__(self, pool: UidPool | None = None, numbers: UidRange | None = None) -> None:
+        """``pool``: users for attempts, None where all run as the node's own. Raises OSError when it is empty.
+
+        ``numbers`` are those of all users in builds of Dockerfiles, None where there are no such builds.
+        """
         self._pool = pool
+        self.numbers: Final = numbers
         # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
         self._builder = pool.take() if pool is not None else None
         self._left: list[int] = []
@@ -41,15 +50,23 @@ class Users:
         return self._pool
 
     @property
+    def everybody(self) -> tuple[int, ...]:
+        """All numbers that anything of an attempt may have, in order; empty where all run as the node's own user."""
+        numbers = () if self.numbers is None else self.numbers.all
+        return () if self._pool is None else tuple(sorted((*self._pool.all, *numbers)))
+
+    @property
     def builder(self) -> int:
         """The number of the user that builds run as, whose their caches must be."""
         return os.geteuid() if self._builder is None else self._builder
 
-    def seat(self, *, build: bool) -> Seat:
+    def seat(self, *, build: bool, dockerfile: bool = False) -> Seat:
         """Who the next attempt runs as: where there are users, a task as one of its own, all builds as one.
 
-        Raises OSError when none is free.
+        ``dockerfile``: of a build, that it is one of a Dockerfile. Raises OSError when none is free.
         """
+        if dockerfile and self.numbers is not None:
+            return Seat(self.numbers.first, shared=True, build=True, dockerfile=True)
         if self._pool is None:
             return Seat(shared=True, build=build)
         return Seat(self._builder, shared=True, build=True) if build else Seat(self._pool.take())

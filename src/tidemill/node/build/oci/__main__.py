@@ -3,28 +3,21 @@
 import argparse
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
 
 from tidemill.model.image import RegistryRef, registry_ref
 from tidemill.node.build import BuildError
-from tidemill.node.build.archive import APP_NAME, ImageManifest, RootConfig, pack_image
+from tidemill.node.build.archive import APP_NAME, pack_image
 from tidemill.node.build.ending import CANNOT_BUILD, CANNOT_NOW, fail, terminate, write_whole
 from tidemill.node.build.oci.layers import Rootfs
-from tidemill.node.build.oci.registry import Registry, RemoteImage, read_credentials
+from tidemill.node.build.oci.registry import Registry, read_credentials
+from tidemill.node.build.oci.roots import make_places, root_manifest
 from tidemill.node.build.source import SourceLimits
-from tidemill.node.isolation.container.bundle import PLACES
-
-ROOT_LANGUAGE: Final = "root"
-
-# what is mounted over in each container, so that it must be there, and be what it seems
-_FILES: Final = ("etc/hosts", "etc/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,47 +66,10 @@ def pull(request: PullRequest, folder: Path) -> dict[str, object]:
         registry.fetch(layer, file)
         rootfs.lay(file, layer.digest)
         file.unlink()
-    _make_places(root)
-    packed = pack_image(manifest_of(remote, pinned), root, request.out)
+    make_places(root)
+    packed = pack_image(root_manifest(remote.config, f"image {pinned}"), root, request.out)
     sys.stdout.write(f"image {packed.digest} has {packed.size_bytes} bytes\n")
     return {"digest": packed.digest, "size_bytes": packed.size_bytes, "reference": str(pinned), "manifest": {}}
-
-
-def manifest_of(remote: RemoteImage, reference: RegistryRef) -> ImageManifest:
-    """How its commands are run. Raises BuildError for one that says nothing to run."""
-    config = remote.config.get("config") or {}
-    command = (*_words(config, "Entrypoint"), *_words(config, "Cmd"))
-    if not command:
-        raise BuildError(f"image {reference} has neither an entrypoint nor a command, and a job runs nothing else")
-    variables = dict(word.split("=", 1) for word in _words(config, "Env") if "=" in word)
-    directory = str(config.get("WorkingDir") or "/")
-    root = RootConfig(environment=variables, directory=directory if directory.startswith("/") else f"/{directory}")
-    return ImageManifest(command=command, language=ROOT_LANGUAGE, root=root)
-
-
-def _words(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    words = config.get(name) or ()
-    if not isinstance(words, list | tuple) or not all(isinstance(word, str) and "\0" not in word for word in words):
-        raise BuildError(f"the image's {name} is no list of words: {words!r}")
-    return tuple(words)
-
-
-def _make_places(root: Path) -> None:
-    """What a container mounts at has to be there, and no link that leads elsewhere."""
-    for place in PLACES:
-        path = root / place
-        if path.is_symlink() or not path.is_dir():
-            path.unlink(missing_ok=True)
-            path.mkdir()
-    for file in _FILES:
-        path = root / file
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
-        if path.parent.is_symlink() or not path.parent.is_dir():
-            path.parent.unlink(missing_ok=True)
-            path.parent.mkdir()
-        path.touch()
 
 
 def _parse(arguments: Sequence[str]) -> PullRequest:

@@ -20,13 +20,13 @@ _TMP_INSIDE: Final = f"{OURS_INSIDE}/tmp"  # noqa: S108  # the container's own
 _DEV_BYTES: Final = 64 << 10
 
 _NAMESPACES: Final = ("pid", "ipc", "uts", "mount")
-_CAPABILITY_SETS: Final = ("bounding", "effective", "inheritable", "permitted", "ambient")
+CAPABILITY_SETS: Final = ("bounding", "effective", "inheritable", "permitted", "ambient")
 # what Docker covers too: they tell of other processes, or of the machine
-_MASKED: Final = (
+MASKED: Final = (
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 )
-_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,52 +76,53 @@ def config(container: Container) -> str:
             "args": [*container.words],
             "env": [f"{name}={value}" for name, value in container.environment.items()],
             "noNewPrivileges": True,
-            "capabilities": {name: [] for name in _CAPABILITY_SETS},
+            "capabilities": {name: [] for name in CAPABILITY_SETS},
         },
         "mounts": [*_mounts(container)],
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
             "cgroupsPath": container.group,
-            "maskedPaths": [*_MASKED],
-            "readonlyPaths": [*_READ_ONLY],
+            "maskedPaths": [*MASKED],
+            "readonlyPaths": [*READ_ONLY],
         },
     }
     return json.dumps(document)
 
 
 def _mounts(container: Container) -> Iterator[dict[str, object]]:
-    yield _mount("/proc", "proc", "nosuid", "nodev", "noexec")
-    yield _tmpfs("/dev", _DEV_BYTES, "mode=755", "noexec")
+    yield mount("/proc", "proc", "nosuid", "nodev", "noexec")
+    yield tmpfs("/dev", _DEV_BYTES, "mode=755", "noexec")
     pts = ("newinstance", "ptmxmode=0666", "mode=0620")
-    yield _mount("/dev/pts", "devpts", "nosuid", "noexec", *pts)
+    yield mount("/dev/pts", "devpts", "nosuid", "noexec", *pts)
     # semaphores of POSIX; programs are not started from here
-    yield _tmpfs("/dev/shm", container.temporary_bytes, "mode=1777", "nodev", "noexec")  # noqa: S108  # the container's own
+    yield tmpfs("/dev/shm", container.temporary_bytes, "mode=1777", "nodev", "noexec")  # noqa: S108  # the container's own
     # the runtime gives a tmpfs the mode of the directory that it covers, where there is one: the image's
-    yield _tmpfs(OURS_INSIDE, _DEV_BYTES, "mode=755", "nodev", "noexec")
-    yield _tmpfs(_TMP_INSIDE, container.temporary_bytes, "mode=1777", "nodev")
+    yield tmpfs(OURS_INSIDE, _DEV_BYTES, "mode=755", "nodev", "noexec")
+    yield tmpfs(_TMP_INSIDE, container.temporary_bytes, "mode=1777", "nodev")
     tmp = container.root / _TMP_INSIDE.lstrip("/")
-    yield _bind(Bind(source=tmp, inside="/tmp", write=True))  # noqa: S108  # the container's own
+    yield bound(Bind(source=tmp, inside="/tmp", write=True))  # noqa: S108  # the container's own
     for path in container.empty:
-        yield _tmpfs(path, _DEV_BYTES, "mode=755", "nodev", "noexec")
+        yield tmpfs(path, _DEV_BYTES, "mode=755", "nodev", "noexec")
     for path in container.passages:
-        yield _tmpfs(path, _DEV_BYTES, "mode=711", "nodev", "noexec")
-    yield from map(_bind, container.binds)
+        yield tmpfs(path, _DEV_BYTES, "mode=711", "nodev", "noexec")
+    yield from map(bound, container.binds)
     for number, volume in enumerate(container.volumes):
         # like /tmp, for the mode's sake
         place = f"{OURS_INSIDE}/volume-{number}"
         owner = (f"uid={container.uid}", f"gid={container.uid}", "mode=700")
-        yield _tmpfs(place, volume.size_mb << 20, *owner, "nodev")
-        yield _bind(Bind(source=container.root / place.lstrip("/"), inside=volume.path, write=not volume.read_only))
+        yield tmpfs(place, volume.size_mb << 20, *owner, "nodev")
+        yield bound(Bind(source=container.root / place.lstrip("/"), inside=volume.path, write=not volume.read_only))
 
 
-def _bind(bind: Bind) -> dict[str, object]:
+def bound(bind: Bind) -> dict[str, object]:
+    """An entry of ``mounts``, as are those of the next two."""
     options = ["rbind", "rw" if bind.write else "ro", "nosuid", "nodev", "rprivate"]
     return {"destination": bind.inside, "type": "bind", "source": str(bind.source), "options": options}
 
 
-def _mount(inside: str, kind: str, *options: str) -> dict[str, object]:
+def mount(inside: str, kind: str, *options: str) -> dict[str, object]:
     return {"destination": inside, "type": kind, "source": kind, "options": [*options]}
 
 
-def _tmpfs(inside: str, size_bytes: int, *options: str) -> dict[str, object]:
-    return _mount(inside, "tmpfs", "nosuid", f"size={size_bytes}", *options)
+def tmpfs(inside: str, size_bytes: int, *options: str) -> dict[str, object]:
+    return mount(inside, "tmpfs", "nosuid", f"size={size_bytes}", *options)

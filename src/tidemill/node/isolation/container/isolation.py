@@ -12,7 +12,8 @@ from typing import Final
 
 from tidemill.node.isolation import system
 from tidemill.node.isolation.confinement import Confinement, Files
-from tidemill.node.isolation.container.bundle import LAUNCHER_INSIDE, PLACES, WORK_INSIDE, Bind, Container
+from tidemill.node.isolation.container.bundle import LAUNCHER_INSIDE, PLACES, WORK_INSIDE, Bind, Container, config
+from tidemill.node.isolation.container.maker import GROUP_PREFIX, MakerIsolation
 from tidemill.node.isolation.container.process import ContainerProcess
 from tidemill.node.isolation.container.runtime import Runtime
 from tidemill.node.isolation.level import Level
@@ -23,13 +24,13 @@ from tidemill.node.isolation.volumes import check_room, check_volumes
 from tidemill.node.spawn import Command, Process
 
 CAPABILITY: Final = "oci_images"
+DOCKERFILES: Final = "dockerfiles"
 # what a container has that level process has not
 ADDS: Final = frozenset({"own_processes", "own_proc", "own_root", "own_temporary"})
 
 # made empty in each container, so that what is mounted below needs no place in the image
 _EMPTY: Final = ("/sys",)
 _NAMES: Final = ("/etc/hosts", "/etc/resolv.conf")
-_GROUP_PREFIX: Final = "tidemill-oci-"
 
 
 class ContainerIsolation:
@@ -47,6 +48,7 @@ class ContainerIsolation:
         self._tag = container_tag(self._ground.data_dir)
         self._landlock = site.machine.protections.landlock
         self._numbers = itertools.count(1)
+        self._maker = MakerIsolation(site, runtime, launcher, self._tag)
         self._sys = [
             Bind(source=path, inside=str(path)) for path in system.system_files().read if path.is_relative_to("/sys")
         ]
@@ -58,15 +60,23 @@ class ContainerIsolation:
     @property
     def capabilities(self) -> frozenset[str]:
         if self._beside is not None:
-            return self._beside.capabilities | {CAPABILITY}
+            return self._beside.capabilities | self._images
         names = ("launcher", "no_capabilities", "seccomp", "own_uid", "no_network", "volumes")
         of_process = {f"isolation_{self.level}", *names}
         landlock = {f"landlock_{self._landlock}"} if self._landlock else set[str]()
-        return frozenset(of_process | landlock) | ADDS | {CAPABILITY}
+        return frozenset(of_process | landlock) | ADDS | self._images
+
+    @property
+    def _images(self) -> frozenset[str]:
+        return frozenset({CAPABILITY} if self.users.numbers is None else {CAPABILITY, DOCKERFILES})
 
     @property
     def builds(self) -> Isolation:
         return self if self._beside is None else self._beside.builds
+
+    @property
+    def dockerfiles(self) -> Isolation:
+        return self._maker
 
     @property
     def shares_memory(self) -> bool:
@@ -76,6 +86,8 @@ class ContainerIsolation:
         return work if self._beside is None else self._beside.temporary(work)
 
     def start(self, seat: Seat, needs: Needs, command: Command) -> Process:
+        if seat.dockerfile:
+            return self._maker.start(seat, needs, command)
         if needs.root is None and self._beside is not None:
             return self._beside.start(seat, needs, command)
         if seat.uid is None:
@@ -94,8 +106,8 @@ class ContainerIsolation:
             apart=True,
         )
 
-        def describe(words: list[str]) -> Container:
-            return Container(
+        def describe(words: list[str]) -> str:
+            container = Container(
                 root=self._skeleton if needs.root is None else needs.root.path,
                 uid=uid,
                 words=words,
@@ -107,8 +119,9 @@ class ContainerIsolation:
                 volumes=needs.volumes,
                 # both filled leave nothing of the task's memory, which they are counted as
                 temporary_bytes=max(1, needs.memory_mb // 2) << 20,
-                group=f"{_GROUP_PREFIX}{name}",
+                group=f"{GROUP_PREFIX}{name}",
             )
+            return config(container)
 
         inside = replace(command, confinement=confinement)
         return ContainerProcess(self._runtime, name, inside, self._spawner, describe)

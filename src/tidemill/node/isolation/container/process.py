@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from tidemill.node.isolation.container.bundle import CONFIG_FILE, LAUNCHER_INSIDE, Container, config
+from tidemill.node.isolation.container.bundle import CONFIG_FILE, LAUNCHER_INSIDE
 from tidemill.node.isolation.container.runtime import Runtime
 from tidemill.node.spawn import (
     CONTROL_FD,
@@ -55,9 +55,9 @@ class ContainerProcess:
         name: str,
         command: Command,
         spawner: Spawner,
-        describe: Callable[[list[str]], Container],
+        describe: Callable[[list[str]], str],
     ) -> None:
-        """``describe`` makes the container of the words that its first process is.
+        """``describe`` is given the words that its first process is, and returns the text of config.json.
 
         Raises OSError when nothing was started.
         """
@@ -79,7 +79,7 @@ class ContainerProcess:
             options = replace(command, join=()).options()
             words = [LAUNCHER_INSIDE, str(CONTROL_FD), *options, "--", *command.words]
             (bundle / CONFIG_FILE).touch(mode=0o600)
-            (bundle / CONFIG_FILE).write_text(config(describe(words)), errors="surrogateescape")
+            (bundle / CONFIG_FILE).write_text(describe(words), errors="surrogateescape")
             create = runtime.create(name, _KEPT_DESCRIPTORS)
             output = (command.stdout, command.stderr)
             self.pid = spawner.run_ours(create, output, theirs.fileno(), runtime.pid_file(name))

@@ -117,6 +117,10 @@ class SandboxIsolation:
         return self._processes
 
     @property
+    def dockerfiles(self) -> Isolation:
+        return self
+
+    @property
     def shares_memory(self) -> bool:
         # builds would find it there
         return self._processes.shares_memory
