@@ -74,7 +74,7 @@ MORE = {
     "look at images": "ls $DATA/images",
     "look at sources": "ls $DATA/../blobs",
     "look at what installers have cached": "ls $DATA/cache",
-    "find its source, with credentials": f"find $DATA/work -xdev -type f -exec grep -l '{HIDDEN}' {{}} + | grep .",
+    "find its source, with credentials": f"find $DATA/work/* -xdev -type f -exec grep -l '{HIDDEN}' {{}} + | grep .",
     "find credentials in its builder": f"cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | grep -q '{HIDDEN}'",
     "see the homes of the machine": "ls /root /home",
     "see what the machine's processes are": "kill -0 $NODE_PID || kill -0 $SERVER_PID",
