@@ -15,6 +15,7 @@ from tests.node.roots import fill
 from tests.registry import PASSWORD, USER, RunningRegistry, docker_config, running_registry, why_no_registry
 from tidemill.model.errors import EngineUnavailable
 from tidemill.model.lease import OutcomeKind
+from tidemill.model.protections import Protection, read_had
 
 WHY_NOT = why_no_dockerfiles() or why_no_registry()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -237,6 +238,22 @@ def test_a_node_that_builds_dockerfiles_says_so_and_attempts_what_held_them(grou
     assert "dockerfiles" in node.capabilities
     outcome = ground.build("FROM scratch\nCOPY busybox /x\nCMD x\n")
     assert outcome.protections is not None
+    had = read_had(outcome.protections)
+    assert had.level == "container"
+    assert {Protection.OWN_ROOT, Protection.HIDDEN_PROCESSES, Protection.SECCOMP} <= {*had.by}
+    # it is root in there, and shares its numbers
+    assert {Protection.CAPABILITIES, Protection.OWN_UID, Protection.LANDLOCK}.isdisjoint(had.by)
+
+
+def test_an_image_that_says_nothing_to_run_runs_what_the_folder_says(ground: Yard) -> None:
+    dockerfile = "FROM scratch\nCOPY busybox /x\n"
+    outcome = ground.build(dockerfile, {"blaxel.toml": "[entrypoint]\nprod = \"/x echo 'a b'\"\n"})
+    assert outcome.result is not None, outcome.message
+    assert json.loads(outcome.result)["command"] == ["/x", "echo", "a b"]
+    outcome = ground.build(f'{dockerfile}CMD ["/x"]\n', {"blaxel.toml": '[entrypoint]\nprod = "/y"\n'})
+    assert outcome.result is not None, outcome.message
+    assert json.loads(outcome.result)["command"] == ["/x"]
+    assert "[entrypoint] in blaxel.toml says nothing" in ground.log("the image says what it runs")
 
 
 def _says(process: psutil.Process, *words: str) -> bool:

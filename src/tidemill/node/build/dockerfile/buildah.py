@@ -20,10 +20,9 @@ from tidemill.node.build import BuildError
 PROGRAM: Final = "buildah"
 IMAGE: Final = "localhost/tidemill:made"
 
-# in the container these are nobody else's
-_POLICY: Final = Path("/etc/containers/policy.json")
 _DRIVERS: Final = ("overlay", "vfs")
 _NAME: Final = "made"
+_POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}'
 # registries of this machine, and no others, may be without TLS, as Docker has it; a name without a host is Docker's
 _REGISTRIES: Final = """unqualified-search-registries = ["docker.io"]
 short-name-mode = "disabled"
@@ -69,7 +68,7 @@ class Buildah:
     def pull(self, image: str, credentials: Path) -> None:
         """Fetch an image that a Dockerfile begins with. Raises BuildError."""
         said = Said()
-        if self._run(("pull", "--authfile", str(credentials), image), said) != 0:
+        if self._run(("pull", self._policy, "--authfile", str(credentials), image), said) != 0:
             raise BuildError(
                 f"the Dockerfile begins with {image}, which cannot be pulled: {said.error or 'see the log'}"
             )
@@ -79,7 +78,7 @@ class Buildah:
         said = Said()
         given = [f"--build-arg={name}={value}" for name, value in sorted(arguments.items())]
         how = ("--isolation=chroot", "--layers=false", "--format=docker", "--pull=false", f"--tag={IMAGE}")
-        if self._run(("bud", *how, *given, f"--file={context / 'Dockerfile'}", str(context)), said) != 0:
+        if self._run(("bud", self._policy, *how, *given, f"--file={context / 'Dockerfile'}", str(context)), said) != 0:
             why = said.error or "the builder was ended"
             raise BuildError(
                 f"the Dockerfile cannot be built: {said.step}: {why}" if said.step else f"Dockerfile: {why}"
@@ -94,7 +93,7 @@ class Buildah:
     @contextmanager
     def mounted(self) -> Iterator[Path]:
         """The root file system of what was built. Raises OSError."""
-        self._ask("from", "--pull-never", f"--name={_NAME}", IMAGE)
+        self._ask("from", self._policy, "--pull-never", f"--name={_NAME}", IMAGE)
         yield Path(self._ask("mount", _NAME).strip())
         self._ask("umount", _NAME)
 
@@ -135,6 +134,10 @@ class Buildah:
             raise OSError(f"{PROGRAM} {words[0]}: {done.stderr.strip()[-500:]}")
         return done.stdout
 
+    @property
+    def _policy(self) -> str:
+        return f"--signature-policy={_policy_file(self.folder)}"
+
     def _command(self) -> tuple[str, ...]:
         store = (f"--root={self.folder / 'store'}", f"--runroot={self.folder / 'run'}")
         return (PROGRAM, *store, f"--storage-driver={self.driver}")
@@ -152,8 +155,7 @@ def open_buildah(folder: Path, variables: Mapping[str, str]) -> Buildah:
     settings = folder / "containers.conf"
     powers = ", ".join(f'"CAP_{name}"' for name in _POWERS)
     settings.write_text(f"[containers]\ndefault_capabilities = [{powers}]\ndefault_ulimits = []\n")
-    _POLICY.parent.mkdir(exist_ok=True)
-    _POLICY.write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+    _policy_file(folder).write_text(_POLICY)
     own = {
         "HOME": str(folder),
         "TMPDIR": str(temporary),
@@ -173,8 +175,14 @@ def open_buildah(folder: Path, variables: Mapping[str, str]) -> Buildah:
     raise problem
 
 
+def _policy_file(folder: Path) -> Path:
+    """Whose signatures an image must have: nobody's, as in Docker."""
+    return folder / "policy.json"
+
+
 def _pass_on(source: IO[str], target: IO[str], said: Said) -> None:
-    for line in source:
-        said.hear(line.rstrip("\n"))
-        target.write(line)
-        target.flush()
+    with source:
+        for line in source:
+            said.hear(line.rstrip("\n"))
+            target.write(line)
+            target.flush()

@@ -22,7 +22,7 @@ _REFUSED: Final = (
     *("bpf", "perf_event_open", "userfaultfd", "add_key", "request_key", "keyctl", "syslog"),
     *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load"),
     # mounts by calls that a filter cannot see into; there are older ones
-    *("fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "move_mount", "mount_setattr"),
+    *("fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "open_tree_attr", "move_mount", "mount_setattr"),
     # the machine
     *("reboot", "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "settimeofday", "clock_settime"),
     *("vhangup", "iopl", "ioperm", "modify_ldt"),
