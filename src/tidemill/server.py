@@ -27,6 +27,7 @@ from tidemill.api import app, connections
 from tidemill.api.calls import Context
 from tidemill.api.connections import Patience
 from tidemill.api.limits import Rates
+from tidemill.api.web import Web
 from tidemill.blobs import Blobs
 from tidemill.blobs.logfiles import LogFiles
 from tidemill.cli.exits import CommandError, usage
@@ -413,7 +414,7 @@ def _patience(settings: Settings) -> Patience:
     )
 
 
-def _web(context: Context, settings: Settings) -> uvicorn.Server:
+def _web(context: Context, settings: Settings) -> Web:
     config = uvicorn.Config(
         app.build(context, _edge(settings)),
         loop="uvloop",
@@ -427,10 +428,10 @@ def _web(context: Context, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_FINISH_S,
     )
-    return uvicorn.Server(config)
+    return Web(config)
 
 
-def _run_web(web: uvicorn.Server, listener: socket.socket, signals: _Signals) -> None:
+def _run_web(web: Web, listener: socket.socket, signals: _Signals) -> None:
     # in a thread of its own it leaves signals to us
     try:
         web.run(sockets=[listener])
@@ -438,16 +439,16 @@ def _run_web(web: uvicorn.Server, listener: socket.socket, signals: _Signals) ->
         signals.end()
 
 
-def _greet(url: str, web: uvicorn.Server, thread: threading.Thread) -> None:
+def _greet(url: str, web: Web, thread: threading.Thread) -> None:
     while not web.started and thread.is_alive():
         time.sleep(0.005)
     if web.started:
         _say(f"tidemill ready {url}")
 
 
-def _stop(running: _Running, web: uvicorn.Server, thread: threading.Thread, signals: _Signals) -> None:
+def _stop(running: _Running, web: Web, thread: threading.Thread, signals: _Signals) -> None:
     """Claim and deliver nothing more, let requests finish, commit what was reported, let go of the node or end it."""
-    web.should_exit = True
+    web.end()
     running.parts.database.news.signal()  # streams of events look up and end
     running.deliverer.stop()
     running.scheduler.stop()
