@@ -224,8 +224,13 @@ def test_what_a_killed_node_was_building_is_gone_with_the_next(rig: Rig) -> None
     assert Reader(rig.engine()).outcome(lease.attempt).kind is OutcomeKind.LOST
 
 
-def test_where_no_dockerfile_is_built_its_folder_is_refused_with_words(rig: Rig) -> None:
-    engine = rig.engine(dockerfile_uid_first=0)
+@pytest.mark.parametrize(
+    "changes",
+    [{"dockerfile_uid_first": 0}, {"dockerfile_uid_first": 200_000, "task_uid_count": 100_000}],
+    ids=["not wanted", "all numbers are those of tasks"],
+)
+def test_where_no_dockerfile_is_built_its_folder_is_refused_with_words(rig: Rig, changes: dict[str, int]) -> None:
+    engine = rig.engine(**changes)
     ground = Yard(rig, engine, Reader(engine))
     assert "dockerfiles" not in engine.nodes()[0].capabilities
     outcome = ground.build(SHELL)

@@ -197,5 +197,6 @@ def test_rules_that_do_not_hold_are_found_out(monkeypatch: pytest.MonkeyPatch) -
 def test_users_are_named_by_their_runs_and_networks_do_not_overlap() -> None:
     said = rules("t", [5, 7, 6, 9], [ip_network("10.1.0.0/16"), ip_network("10.0.0.0/8"), ip_network("fe80::1")])
     assert "elements = { 5-7, 9-9 }" in said
+    assert "elements = { 5-5, 20-29 }" in rules("t", [5], [ip_network("10.1.0.0/16")], range(20, 30))
     assert "ip daddr { 10.0.0.0/8 }" in said
     assert "ip6 daddr { fe80::1/128 }" in said

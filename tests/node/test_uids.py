@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.rig import Reader, Rig, until
-from tidemill.node.isolation.uids import RANGE_COUNT, UidPool, lent_ranges, open_pool, open_range
+from tidemill.node.isolation.uids import RANGE_COUNT, UidPool, lent_ranges, open_pool, open_range, reserved
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give to tasks")
 
@@ -47,13 +47,24 @@ def test_two_nodes_of_a_machine_have_different_users() -> None:
 
 def test_two_nodes_of_a_machine_have_different_ranges_and_none_has_an_account() -> None:
     first = 3_100_000_000
-    with closing(open_range(first)) as one, closing(open_range(first)) as other:
+    none = range(0)
+    with closing(open_range(first, none)) as one, closing(open_range(first, none)) as other:
         assert [one.first, other.first] == [first, first + RANGE_COUNT]
         assert one.all == range(first, first + RANGE_COUNT)
     # root is there, and more
-    with closing(open_range(1)) as without:
+    with closing(open_range(1, none)) as without:
         assert not any(entry.pw_uid in without.all for entry in pwd.getpwall())
         assert not any(lent.start in without.all or without.first in lent for lent in lent_ranges())
+
+
+def test_a_range_has_no_number_that_a_task_may_have() -> None:
+    tasks = reserved(3_200_000_000, 4096)
+    assert tasks.stop - tasks.start == 64 * 4096
+    for first in (tasks.start, tasks.stop - 1, tasks.start - RANGE_COUNT + 1):
+        with closing(open_range(first, tasks)) as found:
+            assert found.all.stop <= tasks.start or found.first >= tasks.stop
+    with pytest.raises(OSError, match="no 65536 numbers of users from 3300000000 on"):
+        open_range(3_300_000_000, range(3_300_000_000, 3_400_000_000))
 
 
 @as_root

@@ -43,15 +43,15 @@ class Fence:
             _nft(f"delete table inet {self._table}\n")
 
 
-def raise_fence(name: str, uids: Sequence[int], addresses: Iterable[str]) -> Fence:
-    """Keep processes of ``uids`` (at least one) from ``addresses``, which are addresses or networks.
+def raise_fence(name: str, uids: Sequence[int], addresses: Iterable[str], more: range = range(0)) -> Fence:
+    """Keep processes of ``uids`` (at least one) and of ``more`` from ``addresses``, which are addresses or networks.
 
     ``name`` is the first number of the block that they are, or another word where nobody is to find it again. Takes
     some ten milliseconds. Raises OSError, with a text for people, when the rules cannot be made or do not hold; then
     there are none.
     """
     table = f"{_PREFIX}{name}"
-    _nft(rules(table, uids, [ip_network(each) for each in (*addresses, TRIED)]))
+    _nft(rules(table, uids, [ip_network(each) for each in (*addresses, TRIED)], more))
     fence = Fence(table)
     try:
         _prove(uids[-1])
@@ -73,9 +73,13 @@ def clear_fences(is_dead: Callable[[int], bool]) -> None:
         Fence(f"{_PREFIX}{first}").close()
 
 
-def rules(table: str, uids: Iterable[int], networks: Sequence[Network]) -> str:
-    """The script for nft that puts the table up anew, whether there was one or not, in one step."""
-    users = ", ".join(f"{first}-{last}" for first, last in _runs(uids))
+def rules(table: str, uids: Iterable[int], networks: Sequence[Network], more: range = range(0)) -> str:
+    """The script for nft that puts the table up anew, whether there was one or not, in one step.
+
+    ``more`` are users that are none of ``uids``.
+    """
+    runs = [*_runs(uids), *([(more.start, more.stop - 1)] if more else [])]
+    users = ", ".join(f"{first}-{last}" for first, last in runs)
     refused = [
         f"meta skuid @users {family} daddr {{ {', '.join(map(str, found))} }} {verdict}"
         for family, found in (("ip", _apart(networks, IPv4Network)), ("ip6", _apart(networks, IPv6Network)))

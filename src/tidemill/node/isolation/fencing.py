@@ -48,7 +48,8 @@ def open_fence(settings: NodeSettings, users: Users) -> Fencing:
     if not settings.task_forbidden_addresses:
         return Fencing(problem=NOT_ASKED)
     try:
-        return Fencing(fence=raise_fence(str(pool.block), users.everybody, settings.task_forbidden_addresses))
+        numbers = range(0) if users.numbers is None else users.numbers.all
+        return Fencing(fence=raise_fence(str(pool.block), pool.all, settings.task_forbidden_addresses, numbers))
     except OSError as error:
         log.warning("tasks reach the addresses that they are forbidden: %s", error.strerror)
         return Fencing(problem=error.strerror or str(error))

@@ -154,14 +154,23 @@ def open_isolation(found: Found, spawner: Spawner, *, mounts: bool = False) -> I
     users = Users()
     if found.has_users:
         try:
-            numbers = None if found.no_dockerfiles else uids.open_range(settings.dockerfile_uid_first)
-            users = Users(uids.open_pool(settings.task_uid_first, settings.task_uid_count), numbers)
+            pool = uids.open_pool(settings.task_uid_first, settings.task_uid_count)
         except OSError as error:
             raise IsolationError(f"tasks cannot run as users of their own: {error.strerror}") from error
+        users = Users(pool, None if found.no_dockerfiles else _numbers(settings))
     hides_processes = mounts and _hide_processes(users)
     site = Site(machine=found.machine, users=users, spawner=spawner, hides_processes=hides_processes)
     isolation = found.offers[found.level].open(site)
     return isolation if found.level is Level.CONTAINER else found.containers.beside(isolation, site)
+
+
+def _numbers(settings: NodeSettings) -> uids.UidRange | None:
+    tasks = uids.reserved(settings.task_uid_first, settings.task_uid_count)
+    try:
+        return uids.open_range(settings.dockerfile_uid_first, tasks)
+    except OSError as error:
+        log.warning("no Dockerfile is built: %s", error.strerror)
+        return None
 
 
 def _hide_processes(users: Users) -> bool:

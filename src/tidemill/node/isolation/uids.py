@@ -66,6 +66,11 @@ class UidPool:
             self._claim.close()
 
 
+def reserved(first: int, count: int) -> range:
+    """All numbers that nodes of this machine may have for their tasks, with these settings."""
+    return range(first, first + BLOCKS * count)
+
+
 def open_pool(first: int, count: int) -> UidPool:
     """The first block of ``count`` numbers, from ``first`` on, that no other node of this machine has.
 
@@ -73,7 +78,7 @@ def open_pool(first: int, count: int) -> UidPool:
     """
     accounts = {entry.pw_uid for entry in pwd.getpwall()}
     lent = lent_ranges()
-    for begin in range(first, min(first + BLOCKS * count, UID_MAX - count), count):
+    for begin in range(first, min(reserved(first, count).stop, UID_MAX - count), count):
         free = [uid for uid in range(begin, begin + count) if uid not in accounts and not any(uid in r for r in lent)]
         if free and (claim := _claim(begin)) is not None:
             return UidPool(free, claim, begin)
@@ -98,16 +103,18 @@ class UidRange:
         self._claim.close()
 
 
-def open_range(first: int) -> UidRange:
+def open_range(first: int, tasks: range) -> UidRange:
     """The first range, from ``first`` on, without an account, a rootless container or another node of this machine.
 
-    Raises OSError when there is none.
+    ``tasks`` are numbers that a pool may come to have (``reserved``). Raises OSError when there is no such range.
     """
     accounts = {entry.pw_uid for entry in pwd.getpwall()}
     lent = lent_ranges()
     for begin in range(first, min(first + BLOCKS * RANGE_COUNT, UID_MAX - RANGE_COUNT), RANGE_COUNT):
         end = begin + RANGE_COUNT
-        if any(begin <= uid < end for uid in accounts) or any(r.start < end and begin < r.stop for r in lent):
+        if any(begin <= uid < end for uid in accounts):
+            continue
+        if any(taken.start < end and begin < taken.stop for taken in (*lent, tasks)):
             continue
         if (claim := _claim(begin)) is not None:
             return UidRange(begin, claim)

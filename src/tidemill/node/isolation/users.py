@@ -50,12 +50,6 @@ class Users:
         return self._pool
 
     @property
-    def everybody(self) -> tuple[int, ...]:
-        """All numbers that anything of an attempt may have, in order; empty where all run as the node's own user."""
-        numbers = () if self.numbers is None else self.numbers.all
-        return () if self._pool is None else tuple(sorted((*self._pool.all, *numbers)))
-
-    @property
     def builder(self) -> int:
         """The number of the user that builds run as, whose their caches must be."""
         return os.geteuid() if self._builder is None else self._builder

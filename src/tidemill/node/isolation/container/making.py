@@ -13,7 +13,7 @@ from tidemill.node.isolation.container.maker import Making, maker_config
 from tidemill.node.isolation.container.offer import ContainerOffer
 from tidemill.node.isolation.container.runtime import Runtime
 from tidemill.node.isolation.protocol import Machine, Needs
-from tidemill.node.isolation.uids import open_range
+from tidemill.node.isolation.uids import open_range, reserved
 
 BUILDER_NAME: Final = "buildah"
 INSTALL: Final = "install buildah (Debian: apt install buildah)"
@@ -50,10 +50,12 @@ def probe_dockerfiles(machine: Machine, containers: ContainerOffer) -> str:
         return lacks
     assert containers.program is not None
     assert machine.launcher is not None
+    settings = machine.settings
+    tasks = reserved(settings.task_uid_first, settings.task_uid_count)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="tidemill-probe-") as folder,
-            closing(open_range(machine.settings.dockerfile_uid_first)) as numbers,
+            closing(open_range(settings.dockerfile_uid_first, tasks)) as numbers,
         ):
             return _try(Runtime(containers.program, Path(folder)), machine.launcher, numbers.first)
     except (OSError, subprocess.SubprocessError) as error:
