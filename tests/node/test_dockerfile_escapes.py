@@ -1,5 +1,6 @@
 """What a step of a Dockerfile can never do; test_escapes.py sees that each way is one elsewhere."""
 
+import os
 import shlex
 import socket
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 
 from tests.node.dockerfiles import SHELL, Yard, why_no_dockerfiles
 from tests.node.escapes import EVERY
-from tests.node.prison import Node, Prison, prison
+from tests.node.prison import Node, Prison, pid_of, prison
+from tests.node.rig import until
 from tests.registry import PASSWORD, USER, basic, docker_config
 from tidemill.model.lease import OutcomeKind
 from tidemill.node.isolation.fence import TRIED
@@ -71,6 +73,8 @@ MORE = {
     "mount memory": "mount -t tmpfs none /tmp",
     "unmount the machine's programs": "umount -l /usr",
     "look at other builds and tasks": 'test "$(ls $DATA/work | wc -l)" -gt 1',
+    "see the processes of another build": "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep 'sleep [4]343'",
+    "end another build": "kill -0 $(ps -ef | grep 'sleep [4]343' | head -n 1 | tr -s ' ' | cut -d ' ' -f 2)",
     "look at images": "ls $DATA/images",
     "look at sources": "ls $DATA/../blobs",
     "look at what installers have cached": "ls $DATA/cache",
@@ -130,7 +134,21 @@ def cell() -> Iterator[Cell]:
                 break
         else:
             pytest.skip("no compiler makes a static program here")
-        yield Cell(found, Yard(found.rig, found.engine, found.reader))
+        yard = Yard(found.rig, found.engine, found.reader)
+        # another build, by the same numbers and at the same time
+        yard.start(yard.lease({"Dockerfile": f"{SHELL}RUN exec sleep 4343\n"}, timeout_s=600))
+        until(lambda: pid_of("sleep", "4343", below=found.rig.node_pid))
+        yield Cell(found, yard)
+
+
+def test_of_what_is_tried_much_is_a_way_where_nothing_is_in_it(cell: Cell) -> None:
+    ways = {"see the processes of another build", "end another build", "see what the machine's processes are"}
+    ways |= {"look at images", "look at sources", "have what tasks share", "see the homes of the machine"}
+    for way in sorted(ways):
+        words = ("sh", "-c", MORE[way])
+        variables = {"PATH": os.environ["PATH"], **cell.prison.variables}
+        done = subprocess.run(words, env=variables, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, (way, done.stderr)
 
 
 def test_no_way_leads_out_of_a_step(cell: Cell) -> None:
