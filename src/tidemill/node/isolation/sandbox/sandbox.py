@@ -67,7 +67,7 @@ class Maker:
             calls=has.seccomp,
             # the launcher that is process 1 there is of the same user
             apart=has.seccomp,
-            # those of a user namespace are counted by themselves; where the user is the task's, the outer launcher has it
+            # those of a user namespace are counted by themselves; a user of the task's own is counted outside
             processes=PROCESSES_MAX if seat.uid is None else None,
         )
         words = sandboxed(self.bubblewrap, self.system, view)
