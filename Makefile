@@ -6,7 +6,7 @@ READY := .venv/.ready
 # for a server, and the tests start hundreds of processes
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test test-fast test-full test-vm lint format docs serve simulate fuzz drills bench bench-million clean
+.PHONY: help setup demo test test-fast test-full test-vm lint format docs serve simulate fuzz drills soak bench bench-million clean
 
 help: ## explain the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,10 @@ fuzz: $(READY) ## Schemathesis holds a real server to /v0/openapi.json, 3 minute
 
 drills: $(READY) ## at length: kill -9 at random, a node that is stopped, power cuts, a full disk (10 minutes)
 	$(PY) -m tests.e2e.drills
+
+MINUTES ?= 30
+soak: $(READY) ## everything that users and machines do, for half an hour (MINUTES=n): nothing may grow, nothing may be left
+	MINUTES=$(MINUTES) $(PY) -m tests.e2e.drills soak
 
 bench: $(READY) ## docs/benchmarks.md, next to other programs (ARGS="--only tasks"); what requests, credentials, confinement cost
 	sh scripts/peers.sh

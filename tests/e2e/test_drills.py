@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.drills import freeze, full, kills, power
+from tests.e2e.drills.ground import ground
+from tests.e2e.drills.samples import take
+from tests.e2e.drills.soak import SETTINGS, Churn
 
 # a drill's choices can be repeated; another seed each day finds more, and that is what `make drills` is for
 SEED = 20261127
@@ -32,3 +35,24 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path) -> None:
         pytest.skip(why)
     said = full.drill(tmp_path, rounds=2, tasks=40, seconds=1, chance=random.Random(SEED))
     assert "40 tasks succeeded" in said
+
+
+def test_every_wish_of_the_soak_is_granted_sampled_and_ends(tmp_path: Path) -> None:
+    with ground(tmp_path, settings=SETTINGS) as on:
+        churn = Churn(on, tmp_path / "churn", random.Random(SEED))
+        churn.deploy()
+        first = churn.post(120)
+        churn.submit()
+        churn.fire()
+        churn.finish()
+        assert len(churn.ended) == 3
+        # two of its 120 tasks have failed
+        churn.ended = [first]
+        churn.rerun()
+        assert len(churn.running) == 1
+        churn.post(40)
+        churn.cancel()
+        sample = take(on.server, 0, lambda: churn.post(1), churn.get)
+        churn.finish()
+    assert min(sample.server_mb, sample.node_mb, sample.server_fds, sample.node_fds, sample.database_mb) > 0
+    assert sample.files > 10

@@ -1,6 +1,6 @@
-"""make drills: all of them at length (`python -m tests.e2e.drills [NAME]`).
+"""make drills: all of them at length but the soak, which has to be named (`python -m tests.e2e.drills [NAME]`).
 
-KILLS, TASKS, CUTS, FULL and SECONDS in the environment change how many; SEED repeats a run's choices.
+KILLS, TASKS, CUTS, FULL, SECONDS and MINUTES in the environment change how many; SEED repeats a run's choices.
 """
 
 import os
@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.e2e.drills import freeze, full, kills, power
+from tests.e2e.drills import freeze, full, kills, power, soak
 from tests.e2e.drills.ground import DrillError
+
+# by `make soak`: half an hour
+NAMED = {"soak"}
 
 
 def number(name: str, default: int) -> int:
@@ -27,6 +30,7 @@ def drills(chance: random.Random) -> Mapping[str, Callable[[Path], str]]:
         "power": lambda folder: power.drill(
             folder, freezes=max(1, cuts // 20), cuts=20, acknowledged=50, chance=chance
         ),
+        "soak": lambda folder: soak.drill(folder, seconds=60 * number("MINUTES", 30), chance=chance),
         "full": lambda folder: (
             full.why_not() or full.drill(folder, rounds=number("FULL", 50), tasks=tasks, seconds=3, chance=chance)
         ),
@@ -39,7 +43,7 @@ def main() -> None:
     wanted = sys.argv[1:]
     failed = False
     for name, drill in drills(random.Random(seed)).items():
-        if wanted and name not in wanted:
+        if name not in wanted and (wanted or name in NAMED):
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="tidemill-drill-") as folder:
