@@ -449,7 +449,8 @@ def _greet(url: str, web: Web, thread: threading.Thread) -> None:
 def _stop(running: _Running, web: Web, thread: threading.Thread, signals: _Signals) -> None:
     """Claim and deliver nothing more, let requests finish, commit what was reported, let go of the node or end it."""
     web.end()
-    running.parts.database.news.signal()  # streams of events look up and end
+    for told in (running.parts.database.news, running.parts.database.milestones):
+        told.signal()  # streams of events look up and end
     running.deliverer.stop()
     running.scheduler.stop()
     thread.join()

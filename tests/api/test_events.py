@@ -249,6 +249,23 @@ class TestWaiting:
 
         assert_problem(api.session(both), 401, "UNAUTHORIZED")
 
+    @pytest.mark.parametrize("tasks", [True, False])
+    def test_who_leaves_tasks_out_is_woken_by_what_they_wait_for_only(self, api: Api, tasks: bool) -> None:
+        api.deployed()
+        database = api.parts.database
+
+        async def both(client: httpx2.AsyncClient) -> tuple[bool, httpx2.Response]:
+            query = f"?after=newest&wait=60&tasks={str(tasks).lower()}"
+            asked = asyncio.ensure_future(client.get(f"{EVENTS}{query}", headers=api.headers))
+            while not (database.news.is_awaited or database.milestones.is_awaited):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.001)
+            by_tasks = database.news.is_awaited
+            await client.post(RUN, content=b"{}", headers=api.headers)
+            return by_tasks, await asyncio.wait_for(asked, 30)
+
+        by_tasks, answer = api.session(both)
+        assert (by_tasks, len(answer.json()["events"])) == (tasks, 1)
+
     def test_nothing_happens_and_the_time_is_over(self, api: Api) -> None:
         after = api.get(f"{EVENTS}?after=newest").json()["next"]
         assert api.get(f"{EVENTS}?after={after}&wait=1").json() == {"events": [], "next": after, "more": False}

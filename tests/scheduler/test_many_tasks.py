@@ -65,3 +65,15 @@ def flat(few: Cost, many: Cost) -> None:
     assert few.statements > 0
     assert many.statements <= few.statements, (few, many)
     assert many.steps < 2 * few.steps, (few, many)
+
+
+def test_while_tasks_come_and_go_nothing_is_told_of_their_execution_but_its_turns(sim: Sim) -> None:
+    """Who waits for an execution wakes for its start and its end, not for each of its passes."""
+    sim.submit(Given(tasks=40, parallelism=4))
+    passes(sim, 2)
+    news, milestones = sim.database.news.count, sim.database.milestones.count
+    passes(sim, 4)
+    assert sim.database.news.count > news
+    assert sim.database.milestones.count == milestones
+    sim.run()
+    assert sim.database.milestones.count == milestones + 1

@@ -133,7 +133,7 @@ async def _end(call: Call, created: Created, wait_s: int) -> Execution | None:
 
     Whatever it is, the execution goes on. No thread and no reader is held between two looks.
     """
-    news, pause_s = call.parts.database.news, _FIRST_PAUSE_S
+    news, pause_s = call.parts.database.milestones, _FIRST_PAUSE_S
     with anyio.move_on_after(wait_s):
         while not call.context.closing() and not await call.request.is_disconnected():
             seen = news.count

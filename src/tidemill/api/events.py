@@ -19,6 +19,7 @@ from tidemill.model.errors import Invalid, TidemillError
 from tidemill.model.quoted import quoted
 from tidemill.service import events
 from tidemill.service.events import Watch
+from tidemill.store.database import Changes
 from tidemill.store.events import Page
 
 router = APIRouter()
@@ -53,7 +54,7 @@ async def get_events(call: Asked) -> Response:
 
 async def _waited(call: Call, wanted: Watch, after: int, limit: int, wait_s: int) -> Page:
     """A page, once it holds an event or the time is over. Raises as ``auth.authenticate``."""
-    news = call.parts.database.news
+    news = _news(call, wanted)
     seen = news.count
     page = await _read(call, wanted, after, limit)
     with anyio.move_on_after(wait_s):
@@ -72,7 +73,7 @@ async def _stream(call: Call, wanted: Watch, page: Page) -> AsyncIterator[bytes]
     No thread and no reader is held between two of them. A server that ends closes it without a word: clients come again
     with the last id.
     """
-    news = call.parts.database.news
+    news = _news(call, wanted)
     with call.context.streams.one(call.principal.workspace):
         yield stream_text(page)
         while not call.context.closing():
@@ -92,6 +93,11 @@ async def _stream(call: Call, wanted: Watch, page: Page) -> AsyncIterator[bytes]
                 await signalled(news, seen)
             if patience.cancelled_caught:
                 yield KEEP_ALIVE
+
+
+def _news(call: Call, wanted: Watch) -> Changes:
+    """What tells of commits that may concern the reader: thousands in an execution, but for its tasks a few."""
+    return call.parts.database.news if wanted.tasks else call.parts.database.milestones
 
 
 async def _read(call: Call, wanted: Watch, after: int, limit: int) -> Page:

@@ -22,7 +22,7 @@ from tidemill.model.errors import Conflict, OutOfSpace, Overloaded, TidemillErro
 from tidemill.store import migrate
 from tidemill.store.checkpoints import STEP_BYTES, WRITER_PAGES, Checkpoints
 from tidemill.store.compiled import shared
-from tidemill.store.events import NEWS
+from tidemill.store.events import MILESTONES, NEWS
 from tidemill.store.outbox import DELIVERIES
 from tidemill.store.readers import BUSY_MS, Readers, driver_of
 from tidemill.store.witness import Witness, present
@@ -117,6 +117,8 @@ class Database:
         self.changes = Changes()
         self.news = Changes()
         """Counts commits that took numbers of events."""
+        self.milestones = Changes()
+        """Counts those of them that told of a job or an execution: while many tasks run, one in hundreds."""
         self.deliveries = Changes()
         """Counts commits that put something into the outbox."""
         self.problem: str | None = None
@@ -234,11 +236,13 @@ class Database:
 
     def _wake(self, done: Sequence[_Unit[object]]) -> None:
         """Signal what waits for commits like this one."""
-        told, due = (self._connection.info.pop(what, None) for what in (NEWS, DELIVERIES))
+        told, passed, due = (self._connection.info.pop(what, None) for what in (NEWS, MILESTONES, DELIVERIES))
         if any(unit.wakes for unit in done):
             self.changes.signal()
         if told and done:
             self.news.signal()
+        if passed and done:
+            self.milestones.signal()
         if due and done:
             self.deliveries.signal()
 

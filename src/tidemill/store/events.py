@@ -36,6 +36,9 @@ WINDOW: Final = 50_000
 NEWS: Final = "news"
 """What a connection's ``info`` holds once numbers were taken on it."""
 
+MILESTONES: Final = "milestones"
+"""The same, once one of a job or of an execution was written."""
+
 _LINE: Final = schema.event_line.c
 _EVENT: Final = schema.event.c
 _ATTEMPT: Final = schema.attempt.c
@@ -161,6 +164,7 @@ def add_of_named(connection: Connection, every: Sequence[Named], *, now: datetim
         for number, one in zip(taken, every, strict=True)
     ]
     _OF_EXECUTION.run_many(connection, rows)
+    connection.info[MILESTONES] = True
 
 
 def add_of_job(connection: Connection, job: JobKey, status: str, message: str, *, now: datetime) -> None:
@@ -168,6 +172,7 @@ def add_of_job(connection: Connection, job: JobKey, status: str, message: str, *
     (number,) = numbers(connection, 1)
     row = {"the_number": number, "the_key": job, "the_status": status, "the_message": message, "the_at": now}
     connection.execute(_OF_JOB, row)
+    connection.info[MILESTONES] = True
 
 
 def newest(connection: Connection) -> int:
