@@ -291,7 +291,7 @@ class Keeping:
         assert left, "what was waited for did not happen"
 
     def run_until_removed(self) -> None:
-        self.keeper.close()
+        self.keeper.let_go()
         self.run(lambda: self.trees.groups.left() == [])
 
 
@@ -302,7 +302,7 @@ def keeping(trees: Trees) -> Iterator[Keeping]:
     yield keeping
     for kept in keeping.made:
         kept.kill()
-    keeping.keeper.close()
+    keeping.keeper.let_go()
     loop.close()
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import resource
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.node.rig import Reader, Rig, until
 from tidemill.node.isolation.uids import RANGE_COUNT, UidPool, lent_ranges, open_pool, open_range, reserved
+from tidemill.node.isolation.users import Users
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give to tasks")
 
@@ -22,6 +24,21 @@ def test_a_number_is_given_once_and_again_as_late_as_possible() -> None:
     with pytest.raises(OSError, match="in use") as none:
         pool.take()
     assert none.value.errno == errno.EAGAIN
+
+
+def test_a_number_that_cannot_be_looked_after_now_is_given_back_later() -> None:
+    pool = UidPool(range(4_000_000_000, 4_000_000_003))
+    users = Users(pool)
+    first, second = users.seat(build=False), users.seat(build=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        users.leave(first, empty=True)  # /dev/shm cannot be opened
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(pool) == 0
+    users.leave(second, empty=True)
+    assert {pool.take(), pool.take()} == {first.uid, second.uid}
 
 
 def test_numbers_of_accounts_are_left_out() -> None:

@@ -249,7 +249,7 @@ class _Node:
         self._journal.close()
         self._tools.rooms.close()
         remove_work_roots(self._roots)
-        self._keeper.close()
+        self._keeper.let_go()
         self._groups.close(self._files)
         self._fencing.close()
         self._places.card.unlink(missing_ok=True)

@@ -137,6 +137,9 @@ class Run:
             return
         except (OSError, ValueError) as error:
             self._fact = NotStarted("exec", getattr(error, "errno", None) or errno.EINVAL)
+            if self._fact.error in {errno.EMFILE, errno.ENFILE}:
+                # groups that wait for an attempt have files open
+                self._tools.keeper.let_go()
             self._finish()
             return
         finally:

@@ -35,9 +35,10 @@ class Users:
         """
         self._pool = pool
         self.numbers: Final = numbers
+        # who has ended, and whose shared memory nobody has looked at yet: without descriptors nobody can
+        self._left: list[int] = []
         # caches are shared by builds, and so are they; for life, or the caches would change hands at each build
         self._builder = pool.take() if pool is not None else None
-        self._left: list[int] = []
 
     @property
     def own(self) -> bool:
@@ -78,11 +79,9 @@ class Users:
             log.error("user %d is not used again: something may still run as it", seat.uid)
             return
         self._left.append(seat.uid)
-        while self._left:
-            try:
+        try:
+            while self._left:
                 system.leave_no_shared_memory(self._left[-1])
-            except OSError as error:
-                # as without descriptors; whoever leaves next tries again
-                log.warning("user %d is not used again yet: %s", self._left[-1], error)
-                return
-            self._pool.give_back(self._left.pop())
+                self._pool.give_back(self._left.pop())
+        except OSError as error:
+            log.warning("user %d waits until its shared memory can be looked at: %s", seat.uid, error)

@@ -151,8 +151,8 @@ class Keeper:
         group = self._take_spare(limits) or self._groups.make(str(next(self._numbers)), limits)
         return None if group is None else Kept(self._loop, group, self._keep_spare)
 
-    def close(self) -> None:
-        """Remove the groups that nobody has; at the end of a node, when it is no matter if that takes a moment."""
+    def let_go(self) -> None:
+        """Remove the groups that nobody has: when descriptors run short, and at the end of a node."""
         for group in self._spare:
             with suppress(OSError):
                 group.remove()
