@@ -1,6 +1,9 @@
 """What the launcher's options keep a command from: each tried with the option, and without it to see it succeed."""
 
+import ast
+import errno
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +148,34 @@ def test_a_call_that_only_an_attacker_needs_is_refused(launch: Launch, tmp_path:
     assert refused in (["ended", "exit", "1"], ["ended", "exit", "97"])
     done = launch(*alone, sys.executable, "-S", "trial.py").ended()
     assert done == ["ended", "exit", "0"] or not ROOT
+
+
+# by number, on x86-64: of each a call that would fail otherwise, for -1 is no address, no descriptor and no size
+REFUSED = (
+    *(29, 64, 68, 101, 103, 154, 155, 161, *range(163, 174), 175, 176, 179, 227, 240, 246, 248, 249, 250, 272, 298),
+    *(304, 308, 310, 311, 312, 313, 320, 321, 323, *range(428, 434), 438, 440, 442, 443, 467),
+)
+NOT_THERE = (425, 426, 427, 435)
+# close, lseek, fcntl, ftruncate, fchdir, fchmod, fstatfs, fchown, openat, readlinkat, pidfd_open, openat2, close_range
+OTHERS = (3, 8, 72, 77, 81, 91, 93, 138, 257, 267, 434, 437, 441)
+ASK = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+said = {}
+for number in NUMBERS:
+    ctypes.set_errno(0)
+    libc.syscall(number, *[ctypes.c_long(-1)] * 6)
+    said.setdefault(ctypes.get_errno(), []).append(number)
+print(said)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers on this machine")
+def test_every_call_of_the_list_is_refused_and_none_beside_it(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "ask.py").write_text(ASK.replace("NUMBERS", str((*REFUSED, *NOT_THERE, *OTHERS))))
+    found = ast.literal_eval(said(launch, f"{sys.executable} -S ask.py", ["--calls"]).splitlines()[0])
+    assert sorted(found[errno.EPERM]) == sorted(REFUSED)
+    assert sorted(found[errno.ENOSYS]) == sorted(NOT_THERE)
 
 
 def test_ordinary_programs_do_not_notice_that_calls_are_refused(launch: Launch, tmp_path: Path) -> None:
