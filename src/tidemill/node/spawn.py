@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tidemill.node.isolation.confinement import UNCONFINED, Confinement
+from tidemill.node.rulesets import RULESET_FD, UNASKED, Rulesets
 
 NOFILE_SOFT: Final = 65536
 CONTROL_FD: Final = 3
@@ -23,6 +24,7 @@ SWEEP_S: Final = 1.0
 
 _KB: Final = 1024
 _LISTENING: Final = b"listening"
+_RULESET: Final = b"ruleset"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -44,15 +46,15 @@ class Command:
     join: Sequence[str] = ()
     confinement: Confinement = UNCONFINED
 
-    def options(self) -> Iterator[str]:
-        """For the launcher's command line."""
+    def options(self, of_files: Sequence[str] | None = None) -> Iterator[str]:
+        """For the launcher's command line. ``of_files``: see Confinement."""
         yield f"--directory={self.directory}"
         yield f"--nofile={NOFILE_SOFT}"
         for file in self.join:
             yield f"--join={file}"
         if self.memory_bytes is not None:
             yield f"--data={self.memory_bytes}"
-        yield from self.confinement.options()
+        yield from self.confinement.options(of_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +128,25 @@ class Process(Protocol):
 class LaunchedProcess:
     """A command that the launcher owns (launcher.c says what goes over the socket)."""
 
-    def __init__(self, launcher: Path, command: Command, alive_fd: int, on_close: Callable[[int], None]) -> None:
+    def __init__(
+        self, launcher: Path, command: Command, alive_fd: int, on_close: Callable[[int], None], rulesets: Rulesets
+    ) -> None:
         """``alive_fd`` is kept open by the launcher until its tree is gone; ``on_close`` gets the pid to be reaped.
 
         Raises OSError when nothing was started.
         """
         self._on_close = on_close
+        self._rulesets = rulesets
+        files = command.confinement.files
+        self._asked = asked = UNASKED if files is None else rulesets.ask(files)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        arguments = ["tidemill-launcher", str(CONTROL_FD), *command.options(), "--", *command.words]
+        arguments = ["tidemill-launcher", str(CONTROL_FD), *command.options(asked.options), "--", *command.words]
         try:
             self.pid = os.posix_spawn(
                 launcher,
                 arguments,
                 command.environment,
-                file_actions=_launcher_files(theirs.fileno(), command, alive_fd),
+                file_actions=_launcher_files(theirs.fileno(), command, alive_fd, asked.fd),
             )
         except BaseException:
             ours.close()
@@ -152,7 +159,7 @@ class LaunchedProcess:
         self.fd = ours.fileno()
 
     def facts(self) -> list[Fact]:
-        heard = hear(self._socket, self._rest)
+        heard = hear(self._socket, self._rest, self._keep)
         if heard is None:
             return []
         found, self._rest, is_over = heard
@@ -172,13 +179,21 @@ class LaunchedProcess:
         self._socket.close()
         self._on_close(self.pid)
 
+    def _keep(self, ruleset: int) -> None:
+        assert self._asked.key is not None
+        self._rulesets.keep(self._asked.key, ruleset)
+
     def _send(self, order: bytes) -> None:
         with suppress(OSError):
             self._socket.send(order)
 
 
-def hear(control: socket.socket, rest: bytes) -> tuple[list[Fact], bytes, bool] | None:
+def hear(
+    control: socket.socket, rest: bytes, keep: Callable[[int], None] = os.close
+) -> tuple[list[Fact], bytes, bool] | None:
     """What a launcher has said behind ``rest``, what is left of that, and whether it says no more; None for nothing.
+
+    ``keep`` gets the ruleset of files that a launcher was asked for.
 
     Raises ValueError for what no launcher says.
     """
@@ -190,19 +205,29 @@ def hear(control: socket.socket, rest: bytes) -> tuple[list[Fact], bytes, bool] 
         data, fds = b"", []
     *lines, rest = (rest + data).split(b"\n")
     # the kernel keeps what came with a descriptor apart from what came after it
-    found: list[Fact] = [Listening(socket.socket(fileno=fd)) for fd in fds]
-    found += [_parse_fact(line) for line in lines if line != _LISTENING]
+    found: list[Fact] = []
+    for fd in fds:
+        if lines[-1:] == [_RULESET]:
+            keep(fd)
+        else:
+            found.append(Listening(socket.socket(fileno=fd)))
+    found += [_parse_fact(line) for line in lines if line not in {_LISTENING, _RULESET}]
     return found, rest, not data
 
 
-def _launcher_files(control: int, command: Command, alive_fd: int) -> list[tuple[int, int, int]]:
-    # a target must not be the source of a later step: ``alive_fd`` lies above 4
-    return [
+def _launcher_files(
+    control: int, command: Command, alive_fd: int, ruleset_fd: int | None
+) -> list[tuple[int, int, int]]:
+    # a target must not be the source of a later step: ``alive_fd`` and rulesets lie above all of them
+    found = [
         (os.POSIX_SPAWN_DUP2, command.stdout, 1),
         (os.POSIX_SPAWN_DUP2, command.stderr, 2),
         (os.POSIX_SPAWN_DUP2, control, CONTROL_FD),
         (os.POSIX_SPAWN_DUP2, alive_fd, ALIVE_FD),
     ]
+    if ruleset_fd is not None:
+        found.append((os.POSIX_SPAWN_DUP2, ruleset_fd, RULESET_FD))
+    return found
 
 
 def _parse_fact(line: bytes) -> Fact:
@@ -327,6 +352,7 @@ class Spawner:
         self._launchers: set[int] = set()
         self._leaving: list[int] = []
         self._expected: dict[int, Path] = {}
+        self._rulesets = Rulesets(time.monotonic)
         if launcher is not None:
             _become_subreaper()
 
@@ -334,7 +360,7 @@ class Spawner:
         """Raises OSError when it could not be started; with the launcher that may also come as a NotStarted."""
         if self._launcher is None:
             return PlainProcess(command)
-        process = LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append)
+        process = LaunchedProcess(self._launcher, command, self._alive_fd, self._leaving.append, self._rulesets)
         self._launchers.add(process.pid)
         return process
 

@@ -1,6 +1,6 @@
 """What one command is confined to, in the words of the launcher (launcher.c says what each option does)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,8 @@ class Confinement:
     apart: bool = False
     within: bool = False
 
-    def options(self) -> Iterator[str]:
-        """For the launcher's command line; empty when nothing is asked for."""
+    def options(self, of_files: Sequence[str] | None = None) -> Iterator[str]:
+        """For the launcher's command line; empty when nothing is asked for. ``of_files``: what to say of ``files``."""
         yield from self._of_network()
         if self.uid is not None:
             yield f"--uid={self.uid}"
@@ -56,8 +56,7 @@ class Confinement:
             yield f"--nproc={self.processes}"
         yield from self._of_mounts()
         if self.files is not None:
-            yield "--files"
-            yield from self.files.options()
+            yield from ("--files", *self.files.options()) if of_files is None else of_files
         if self.powerless:
             yield "--powerless"
         if self.calls:

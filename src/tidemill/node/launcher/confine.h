@@ -34,6 +34,8 @@ struct wish {
     bool volumes;
     bool powerless;
     bool files;
+    bool keep_ruleset;
+    const char *ruleset;
     bool calls;
     bool apart;
     struct path paths[PATHS_MAX];

@@ -16,6 +16,8 @@
  *   --volume=BYTES:rw:PATH   at PATH there is a directory of its own of that size, empty, in memory (ro: it stays empty)
  *   --files            it may open only what is named: --read=PATH (and run), --write=PATH, with everything below (Landlock);
  *                      a PATH to read that does not exist is left out
+ *   --keep-ruleset     what --files makes is given to whoever holds CONTROL_FD's other end; commands that are confined to the
+ *                      same files, under whatever names, may be given it as --ruleset=FD, instead of --files
  *   --uid=N            it runs as user and group N, in no other group
  *   --powerless        it has no capabilities and gets none, root or not
  *   --calls            the system calls in calls.c fail (seccomp)
@@ -29,6 +31,7 @@
  *
  * CONTROL_FD is one end of a stream socket pair. The launcher writes one line a fact:
  *   listening                          with it comes the socket that listens (SCM_RIGHTS); only with --listen, and first
+ *   ruleset                            with it comes the ruleset (SCM_RIGHTS); only with --keep-ruleset
  *   started PID STARTTIME BEGUN_US     the command runs (STARTTIME as in /proc/PID/stat), since then by CLOCK_MONOTONIC
  *   failed STEP ERRNO                  it could not be started; STEP is one word
  *   ended exit|signal N CPU_US RSS_KB  it ended, and nothing of its tree is left
@@ -360,7 +363,7 @@ static bool take_option(struct wish *wish, const char *word)
         {"--directory=", &wish->directory}, {"--data=", &wish->data},   {"--nofile=", &wish->nofile},
         {"--fsize=", &wish->fsize},         {"--nproc=", &wish->nproc}, {"--uid=", &wish->uid},
         {"--listen=", &wish->listen},
-        {"--environment=", &wish->environment},
+        {"--environment=", &wish->environment}, {"--ruleset=", &wish->ruleset},
     };
     const struct {
         const char *name;
@@ -374,6 +377,7 @@ static bool take_option(struct wish *wish, const char *word)
     } flags[] = {
         {"--powerless", &wish->powerless},
         {"--files", &wish->files},
+        {"--keep-ruleset", &wish->keep_ruleset},
         {"--calls", &wish->calls},
         {"--apart", &wish->apart},
         {"--within", &wish->within},
@@ -436,7 +440,7 @@ static bool set_limits(const struct wish *wish)
 static const char *enter(const struct wish *wish)
 {
     sigset_t none;
-    int ruleset = -1;
+    int ruleset = wish->ruleset == NULL ? -1 : atoi(wish->ruleset);
     sigemptyset(&none);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
@@ -456,6 +460,8 @@ static const char *enter(const struct wish *wish)
     /* while we may still open all that is named */
     if (wish->files && (ruleset = make_ruleset(wish)) < 0)
         return "files";
+    if (wish->files && wish->keep_ruleset && !send_descriptor(control, "ruleset\n", ruleset))
+        return "files";
     if (wish->powerless && geteuid() == 0 && !drop_bounding_set())
         return "capabilities";
     if (wish->uid != NULL && !become(wish->uid))
@@ -467,7 +473,7 @@ static const char *enter(const struct wish *wish)
     /* after the change of identity, which clears it */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
         return "privileges";
-    if (wish->files && !restrict_files(ruleset))
+    if (ruleset >= 0 && !restrict_files(ruleset))
         return "files";
     if (wish->directory != NULL && chdir(wish->directory) != 0)
         return "directory";

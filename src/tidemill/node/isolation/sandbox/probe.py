@@ -17,6 +17,7 @@ from tidemill.node.isolation.protocol import Isolation, Machine, Needs, Site
 from tidemill.node.isolation.sandbox.bubblewrap import INIT, system_words
 from tidemill.node.isolation.sandbox.sandbox import Maker, SandboxIsolation
 from tidemill.node.isolation.users import Seat
+from tidemill.node.rulesets import Rulesets
 from tidemill.node.spawn import Command, Ended, Fact, LaunchedProcess, Started
 
 PROBE_S: Final = 20.0
@@ -87,7 +88,7 @@ def _try(maker: Maker) -> str:
 
 def _run(launcher: Path, command: Command, alive_fd: int) -> Fact | None:
     """How the command ended; None when it did not in time."""
-    process = LaunchedProcess(launcher, command, alive_fd, lambda _pid: None)
+    process = LaunchedProcess(launcher, command, alive_fd, lambda _pid: None, Rulesets(time.monotonic))
     deadline = time.monotonic() + PROBE_S
     try:
         while (left_s := deadline - time.monotonic()) > 0:
