@@ -24,6 +24,7 @@ from uv import find_uv_bin
 from tidemill import inspection
 from tidemill.inspection import Report
 from tidemill.local_node import node_settings
+from tidemill.model.protections import Protection
 from tidemill.node.isolation.findings import BUILD_LAUNCHER, confined
 from tidemill.node.launcher import launcher_path
 from tidemill.node.limits.findings import bounds
@@ -155,8 +156,13 @@ def isolation(settings: Settings) -> Iterator[Finding]:
 
 def limits(settings: Settings) -> Iterator[Finding]:
     """What the kernel bounds for tasks; a bound that is missing is nothing vital."""
+    protections = confined(node_settings(settings)).protections
     found = bounds(
-        settings.data_dir / "node", node_runs=_is_held(settings.data_dir / "node.lock"), limits=settings.task_limits
+        settings.data_dir / "node",
+        node_runs=_is_held(settings.data_dir / "node.lock"),
+        limits=settings.task_limits,
+        # the levels with a root of their own have that too
+        own_processes=any(each.name == Protection.OWN_ROOT and each.active for each in protections),
     )
     for each in found:
         yield Finding(name=f"limits: {each.name}", ok=each.active, says=each.says, remedy=each.remedy, vital=False)

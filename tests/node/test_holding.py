@@ -31,8 +31,11 @@ def had(number: int | None) -> Had:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"limits": "none"}, {"task_uid_count": 0}, SANDBOX, SANDBOX | {"task_uid_count": 0}],
-    ids=["as it is", "no limits", "no users", "sandbox", "sandbox, no users"],
+    [
+        *({}, {"limits": "none"}, {"task_uid_count": 0}, SANDBOX),
+        *(SANDBOX | {"task_uid_count": 0}, SANDBOX | {"limits": "none"}),
+    ],
+    ids=["as it is", "no limits", "no users", "sandbox", "sandbox, no users", "sandbox, no limits"],
 )
 def test_what_is_said_of_an_attempt_is_what_the_kernel_says_of_its_process(
     rig: Rig, changes: dict[str, object]
@@ -56,6 +59,7 @@ def test_what_is_said_of_an_attempt_is_what_the_kernel_says_of_its_process(
     assert (Protection.OWN_UID in active) == (says["Uid"].split()[0] != str(os.geteuid()))
     facts = of_node(rig.data / "node")
     assert facts is not None
+    assert (Protection.KILL in active) == (level is Level.SANDBOX or "group-kill" in facts.capabilities)
     for control in Control:
         assert (Protection(control) in active) == (control in facts.active)
         if control in facts.active:

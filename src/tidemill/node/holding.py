@@ -10,6 +10,7 @@ from tidemill.node.isolation.users import Seat
 from tidemill.node.limits.facts import LimitFacts
 from tidemill.node.limits.groups import Control, Kill
 
+OWN_PROCESSES: Final = "own_processes"
 # what levels call their protections, in NodeInfo's words
 WORDS: Final[Mapping[str, Protection]] = {
     "launcher": Protection.NO_NEW_PRIVILEGES,
@@ -18,7 +19,7 @@ WORDS: Final[Mapping[str, Protection]] = {
     "own_uid": Protection.OWN_UID,
     "hidden_processes": Protection.HIDDEN_PROCESSES,
     "forbidden_addresses": Protection.METADATA,
-    "own_processes": Protection.SIGNALS,
+    OWN_PROCESSES: Protection.SIGNALS,
     "own_proc": Protection.HIDDEN_PROCESSES,
     "own_root": Protection.OWN_ROOT,
     "own_temporary": Protection.OWN_TEMPORARY,
@@ -53,6 +54,9 @@ class Holding:
             if kind[0]:
                 # a bound by the user holds where the kernel has none for the group
                 by.setdefault(Protection.PIDS, BY_USER)
+            if OWN_PROCESSES in isolation.capabilities:
+                # the kernel ends a list of processes with its first one
+                by.setdefault(Protection.KILL, AT_ONCE)
             self._known[kind] = Had(level=isolation.level, by=by | self._limits).to_number()
         return self._known[kind]
 

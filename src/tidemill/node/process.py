@@ -21,7 +21,7 @@ from tidemill.node.calls import Calls, Parts
 from tidemill.node.channel.server import ChannelServer
 from tidemill.node.discovery import Card, Places, read_card, remove_socket, socket_path, take_lock
 from tidemill.node.events import Events
-from tidemill.node.holding import Holding
+from tidemill.node.holding import OWN_PROCESSES, Holding
 from tidemill.node.images import Images
 from tidemill.node.interpreters import Interpreters
 from tidemill.node.isolation import findings
@@ -180,7 +180,8 @@ class _Node:
                 incarnation=self._incarnation,
                 capabilities=isolation.capabilities | self._groups.facts.capabilities | self._fencing.capabilities,
                 level=isolation.level,
-                protections=findings.state(found, self._fencing) + limit_findings.state(self._groups.facts),
+                protections=findings.state(found, self._fencing)
+                + limit_findings.state(self._groups.facts, own_processes=OWN_PROCESSES in isolation.capabilities),
                 images=images,
                 journal=self._journal,
                 events=self._events,

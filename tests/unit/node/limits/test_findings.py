@@ -28,6 +28,13 @@ def test_a_node_that_runs_speaks_for_itself(tmp_path: Path) -> None:
     assert (found["memory"].remedy, found["cpu"].remedy) == ("", "ask systemd")
 
 
+def test_without_groups_a_list_of_processes_of_its_own_is_killed_as_one(tmp_path: Path) -> None:
+    kills = {
+        own: bounds(tmp_path, node_runs=False, limits="none", own_processes=own)[-1].active for own in (True, False)
+    }
+    assert kills == {True: True, False: False}
+
+
 def test_what_a_node_said_that_has_ended_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / FACTS_FILE).write_text(NODES.to_json())
     found = bounds(tmp_path, node_runs=False, limits="none")
