@@ -93,7 +93,8 @@ class LocalEngine:
     def launch(self, node: NodeId, leases: Sequence[Lease], term: int) -> Sequence[Acknowledgement]:
         _check_node(node)
         taken: list[Acknowledgement] = []
-        for batch in _batches([self._locate(lease) for lease in leases]):
+        located: dict[BlobRef, BlobRef] = {}
+        for batch in _batches([self._locate(lease, located) for lease in leases]):
             answer = self._call("launch", leases=[codec.write_lease(lease) for lease in batch], term=term)
             taken += [codec.read_acknowledgement(each) for each in answer.document["ok"]["acknowledgements"]]
         return taken
@@ -157,13 +158,17 @@ class LocalEngine:
             return None
         return Detached(answer["pid"], answer["busy"])
 
-    def _locate(self, lease: Lease) -> Lease:
+    def _locate(self, lease: Lease, located: dict[BlobRef, BlobRef]) -> Lease:
+        """``lease`` with URLs. ``located`` has images that were found for others: most leases of a call share one."""
         if isinstance(lease, BuildLease):
             # nobody knows the digest yet: whoever commits the outcome moves the image to where it stays
             upload = self._blob_path(incoming_blob(lease.attempt.owner, lease.attempt.number))
             source = None if lease.source is None else self._with_url(lease.source)
             return replace(lease, source=source, upload_url=upload.absolute().as_uri())
-        return replace(lease, image=self._with_url(lease.image))
+        image = located.get(lease.image)
+        if image is None:
+            image = located[lease.image] = self._with_url(lease.image)
+        return replace(lease, image=image)
 
     def _with_url(self, blob: BlobRef) -> BlobRef:
         return replace(blob, url=self._blob_path(blob.name).absolute().as_uri())

@@ -80,6 +80,11 @@ _SHOWN: Final = select(*_COLUMNS, _REVISION.spec).outerjoin_from(
 _OF_NAME: Final = (_JOB.workspace == bindparam("workspace"), _JOB.name == bindparam("name"))
 _LIVE_OF_NAME: Final = (*_OF_NAME, _JOB.terminated_at.is_(None))
 _BY_NAME: Final = select(*_COLUMNS).where(*_LIVE_OF_NAME)
+_ENDING: Final = Prepared(
+    select(*_COLUMNS).where(
+        _JOB.key == bindparam("of"), _JOB.state.in_([JobState.DELETING.value, JobState.DEACTIVATING.value])
+    )
+)
 _BY_KEY: Final = select(*_COLUMNS).where(_JOB.key == bindparam("key"))
 _SHOWN_BY_NAME: Final = Prepared(_SHOWN.where(*_LIVE_OF_NAME))
 _SHOWN_BY_KEYS: Final = _SHOWN.where(_JOB.key.in_(select(FIRST)))
@@ -266,9 +271,7 @@ def settle(connection: Connection, job: JobKey, now: datetime) -> None:
 
     One statement when there is nothing to do.
     """
-    row = connection.execute(
-        select(*_COLUMNS).where(_JOB.key == job, _JOB.state.in_([JobState.DELETING.value, JobState.DEACTIVATING.value]))
-    ).one_or_none()
+    row = _ENDING.run(connection, {"of": job}).one_or_none()
     if row is None or has_live_executions(connection, job, row.workspace):
         return
     if row.state == JobState.DEACTIVATING:

@@ -64,7 +64,7 @@ class Prepared:
         return [cursor.execute(self._sql, each).rowcount > 0 for each in parameters]
 
     def _parameters(self, values: Mapping[str, object]) -> tuple[Any, ...]:
-        given = {**self._own, **values}
+        given = {**self._own, **values} if self._own else values
         return tuple([given[name] if convert is None else convert(given[name]) for name, convert in self._marks])
 
     def _cursor(self, connection: Connection, parameters: Sequence[Any]) -> sqlite3.Cursor:
