@@ -28,8 +28,8 @@ and cannot be asked ([decision 0134](decisions/0134-the-measure-is-a-c-program-t
 _PEERS: Final = """
 ## Next to others
 
-The same machine, the same run, in turn: {how}. Each task starts `/bin/true` and has its output captured, by two
-workers, and the results are kept as the program does by itself. What they promise is not the same: each has its words.
+The same machine, the same run, in turn: {how}; {taken}. Each task starts `/bin/true` and has its output captured, by
+two workers, and results are kept as the program does by itself. What they promise is not the same: each has its words.
 """
 _OTHERS: Final = """
 `make bench` also prints, and does not keep: requests a second next to a bare FastAPI route (`bench/requests.py`), what
@@ -42,7 +42,7 @@ def page(results: Results, chart_name: str) -> str:
     """docs/benchmarks.md as Markdown; ``chart_name`` is the chart's file beside it."""
     lines = [_INTRODUCTION, f"![Tasks a second]({chart_name})\n", *_table(results), "", *_measured(results)]
     if (peers := results["sections"].get("peers")) is not None:
-        lines += [_PEERS.format(how=peers["how"]), *_peers(peers)]
+        lines += [_PEERS.format(how=peers["how"], taken=peers["taken"]), *_peers(peers)]
     lines += [_OTHERS, *_where(results)]
     return "\n".join(lines) + "\n"
 

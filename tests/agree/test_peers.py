@@ -1,5 +1,6 @@
 """Programs that the bench compares with: each has a file, and one that is missing or fails says why."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from bench import peering
 from bench.ground import BenchError
-from bench.peering import PEERS
+from bench.peering import PEERS, Peer
 
 XARGS = next(peer for peer in PEERS if peer.program == "xargs")
 
@@ -30,3 +31,23 @@ def test_a_peer_whose_program_is_missing_says_so() -> None:
 def test_a_peer_that_fails_is_an_error_with_what_it_said() -> None:
     with pytest.raises(BenchError, match="No module named 'with_nothing'"):
         peering.seconds(replace(XARGS, module="with_nothing"), 5)
+
+
+class Stopwatch:
+    """A server of ours that needs a second for whatever it is given."""
+
+    def run(self, tasks: int) -> float:
+        assert tasks == 5
+        return 1.0
+
+
+def test_a_peer_that_fails_in_one_round_is_left_out_of_all_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    peers: Sequence[Peer] = (XARGS, replace(XARGS, name="broken", module="with_nothing"))
+    monkeypatch.setattr(peering, "PEERS", peers)
+    rounds, words = peering.rounds(Stopwatch(), tasks=5, count=2)
+    assert [sorted(one) for one in rounds] == [["Tidemill", "xargs"]] * 2
+    assert words["broken"].startswith("not measured: it failed in round 1 of 2; xargs ")
+    assert words["xargs"].startswith("xargs ")
+    assert "No module named 'with_nothing'" in capfd.readouterr().err
