@@ -56,3 +56,8 @@ def test_a_table_has_a_line_a_sample_and_a_head() -> None:
     assert head.split()[:2] == ["at_s", "server_mb"]
     assert len(lines) == 40
     assert lines[0].split()[:2] == ["0.0", "100.0"]
+
+
+def test_a_run_that_has_nothing_to_compare_is_not_called_flat() -> None:
+    (said,) = grown(run(LONG_S)[:10], LONG_S)
+    assert said.startswith("no sample was taken")
