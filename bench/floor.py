@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,9 +112,14 @@ def _is_of_tasks(ground: Ground, option: str) -> bool:
 
 
 def _launchers(ground: Ground) -> list[list[str]]:
-    node = psutil.Process(ground.server.node_pid)
-    found = [child.cmdline() for child in node.children()]
-    return [words for words in found if tuple(words[-2:]) == _WORDS and "--" in words]
+    """The words of those whose task sleeps; one that ends meanwhile is none."""
+    found = []
+    for child in psutil.Process(ground.server.node_pid).children():
+        with suppress(psutil.Error):
+            words = child.cmdline()
+            if tuple(words[-2:]) == _WORDS and "--" in words:
+                found.append(words)
+    return found
 
 
 def _took(words: Sequence[str]) -> Took:
