@@ -44,7 +44,7 @@ def test_a_builder_that_does_not_work_at_all_is_the_machines_fault(tmp_path: Pat
 
 def test_it_works_in_its_own_folder_by_its_own_settings_alone(tmp_path: Path) -> None:
     found = opened(tmp_path, f'env > {tmp_path}/env; echo "$*" > {tmp_path}/words')
-    found.build(tmp_path, {"B": "2 3", "A": ""})
+    found.build(tmp_path, {"B": "2 3", "A": ""}, tmp_path / "folder" / "root")
     words = (tmp_path / "words").read_text()
     assert "--build-arg=A= --build-arg=B=2 3 " in words
     own = [word for word in words.split() if str(tmp_path) in word]
@@ -57,7 +57,7 @@ def test_it_works_in_its_own_folder_by_its_own_settings_alone(tmp_path: Path) ->
 
 def test_an_end_without_a_word_is_said_too(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"^Dockerfile: the builder was ended$"):
-        opened(tmp_path, 'case "$*" in *bud*) kill -9 $$;; esac').build(tmp_path, {})
+        opened(tmp_path, 'case "$*" in *bud*) kill -9 $$;; esac').build(tmp_path, {}, tmp_path / "root")
 
 
 @pytest.mark.parametrize(

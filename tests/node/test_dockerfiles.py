@@ -83,6 +83,7 @@ RUN id -u > /tmp/who
 USER 0
 RUN cp /tmp/who /who
 USER 1000
+ONBUILD RUN false
 ENTRYPOINT ["/bin/sh", "-c"]
 CMD ["pwd; echo $GREETING $OTHER $OF_THE_JOB; ls -A; cat /made/step /made/copy /who /unpacked/base; id -u"]
 """

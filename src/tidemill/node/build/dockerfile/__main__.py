@@ -62,15 +62,15 @@ def build(request: BuildRequest, variables: Mapping[str, str]) -> dict[str, obje
     buildah = open_buildah(folder, variables)
     if credentials:
         _pull_ahead(buildah, app, given, credentials)
-    buildah.build(app, given)
+    root = request.work / "root"
+    buildah.build(app, given, root)
     otherwise = named_command(manifest)
     image = root_manifest(buildah.configuration(), f"the image of the {DOCKERFILE}", otherwise)
     if otherwise and image.command != otherwise:
         sys.stderr.write(f"warning: the image says what it runs, so [entrypoint] in {FILE_NAME} says nothing\n")
-    with buildah.mounted() as root:
-        check_size(root, request.limits)
-        make_places(root)
-        packed = pack_image(image, root, request.out)
+    check_size(root, request.limits)
+    make_places(root)
+    packed = pack_image(image, root, request.out)
     sys.stdout.write(f"image {packed.digest} has {packed.size_bytes} bytes\n")
     return build_result(image, packed, manifest)
 

@@ -9,8 +9,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -21,7 +20,6 @@ PROGRAM: Final = "buildah"
 IMAGE: Final = "localhost/tidemill:made"
 
 _DRIVERS: Final = ("overlay", "vfs")
-_NAME: Final = "made"
 _POLICY: Final = '{"default": [{"type": "insecureAcceptAnything"}]}'
 # registries of this machine, and no others, may be without TLS, as Docker has it; a name without a host is Docker's
 _REGISTRIES: Final = """unqualified-search-registries = ["docker.io"]
@@ -73,12 +71,18 @@ class Buildah:
                 f"the Dockerfile begins with {image}, which cannot be pulled: {said.error or 'see the log'}"
             )
 
-    def build(self, context: Path, arguments: Mapping[str, str]) -> None:
-        """Build ``context`` by its Dockerfile. Raises BuildError, which says which step failed and of what."""
+    def build(self, context: Path, arguments: Mapping[str, str], root: Path) -> None:
+        """Build ``context`` by its Dockerfile; ``root`` is then the root file system of the image.
+
+        Raises BuildError, which says which step failed and of what.
+        """
         said = Said()
         given = [f"--build-arg={name}={value}" for name, value in sorted(arguments.items())]
         how = ("--isolation=chroot", "--layers=false", "--format=docker", "--pull=false", f"--tag={IMAGE}")
-        if self._run(("bud", self._policy, *how, *given, f"--file={context / 'Dockerfile'}", str(context)), said) != 0:
+        # a container made of the image would have a root too, and its ONBUILD run in it
+        made = f"--output=type=local,dest={root}"
+        words = ("bud", self._policy, *how, made, *given, f"--file={context / 'Dockerfile'}", str(context))
+        if self._run(words, said) != 0:
             why = said.error or "the builder was ended"
             raise BuildError(
                 f"the Dockerfile cannot be built: {said.step}: {why}" if said.step else f"Dockerfile: {why}"
@@ -89,13 +93,6 @@ class Buildah:
         document = json.loads(self._ask("inspect", "--type=image", IMAGE))
         found: dict[str, Any] = document["OCIv1"]
         return found
-
-    @contextmanager
-    def mounted(self) -> Iterator[Path]:
-        """The root file system of what was built. Raises OSError."""
-        self._ask("from", self._policy, "--pull-never", f"--name={_NAME}", IMAGE)
-        yield Path(self._ask("mount", _NAME).strip())
-        self._ask("umount", _NAME)
 
     def _run(self, words: Sequence[str], said: Said) -> int:
         """Its exit code, once all that it says has been said here too."""
