@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tidemill.node.build import BuildError
+from tidemill.node.build.dockerfile.__main__ import check_size
 from tidemill.node.build.dockerfile.buildah import Buildah, Said, open_buildah
+from tidemill.node.build.source import SourceLimits
 
 
 def builder(folder: Path, script: str) -> dict[str, str]:
@@ -77,3 +79,16 @@ def test_how_far_it_came_is_heard(lines: list[str], step: str, error: str) -> No
     for line in lines:
         said.hear(line)
     assert (said.step, said.error) == (step, error)
+
+
+def test_what_is_too_big_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "file").write_bytes(b"x" * 60)
+    (tmp_path / "folder" / "inner" / "file").write_bytes(b"x" * 40)
+    # what lies elsewhere is counted nowhere
+    (tmp_path / "link").symlink_to("/usr")
+    check_size(tmp_path, SourceLimits(max_bytes=100, max_entries=5))
+    with pytest.raises(BuildError, match="more than 99 bytes"):
+        check_size(tmp_path, SourceLimits(max_bytes=99, max_entries=5))
+    with pytest.raises(BuildError, match="more than 4 entries"):
+        check_size(tmp_path, SourceLimits(max_bytes=100, max_entries=4))

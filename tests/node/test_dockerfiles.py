@@ -151,7 +151,7 @@ def test_a_base_of_a_registry_is_pulled_with_credentials_that_no_step_finds(
 @pytest.mark.parametrize(
     ("dockerfile", "says"),
     [
-        (f"{SHELL}RUN echo so far\nRUN echo no >&2; exit 3\n", "step 5/5 (RUN echo no >&2; exit 3): "),
+        (f"{SHELL}RUN echo so far $((40 + 2)); echo stderr $((40 + 3)) >&2\nRUN exit 3\n", "step 5/5 (RUN exit 3): "),
         ("FROM scratch\nCOPY missing /there\n", "step 2/2 (COPY missing /there): "),
         ("FROM scratch\nRUM true\n", "RUM"),
         ("FROM scratch\nCOPY busybox /x\n", "neither an entrypoint nor a command"),
@@ -161,19 +161,13 @@ def test_what_cannot_be_built_says_which_step_and_why(ground: Yard, dockerfile: 
     outcome = ground.build(dockerfile)
     assert outcome.kind is OutcomeKind.EXIT_CODE, outcome
     assert says in outcome.message
-    assert "error: " + outcome.message in ground.log("error: " + outcome.message)
-
-
-def test_what_a_step_says_is_in_the_log_of_the_build(ground: Yard) -> None:
-    ground.build(f"{SHELL}RUN echo to stdout $((40 + 2)); echo to stderr $((40 + 3)) >&2\nCMD x\n")
-    assert "to stderr 43" in ground.log("to stdout 42")
+    said = ground.log("error: " + outcome.message)
+    assert ("so far 42" in said and "stderr 43" in said) or "so far" not in dockerfile
 
 
 def test_an_image_bigger_than_an_archive_may_be_is_refused(ground: Yard) -> None:
     outcome = ground.build(f"{SHELL}RUN for n in 1 2 3 4 5 6 7 8 9; do : > /$n$n; done\nCMD x\n", max_entries=30)
     assert "more than 30 entries" in outcome.message
-    outcome = ground.build(f"{SHELL}RUN dd if=/dev/zero of=/big bs=1M count=4\nCMD x\n", max_unpacked_bytes=4 << 20)
-    assert f"more than {4 << 20} bytes" in outcome.message
 
 
 def test_a_step_is_nobody_on_the_machine_and_ends_when_its_build_is_cancelled(ground: Yard) -> None:
@@ -239,27 +233,28 @@ def test_where_no_dockerfile_is_built_its_folder_is_refused_with_words(rig: Rig,
     assert "this server builds none" in outcome.message
 
 
+def test_an_image_that_says_nothing_to_run_runs_what_the_folder_says(ground: Yard) -> None:
+    dockerfile = "FROM scratch\nCOPY busybox /x\n"
+    outcome = ground.build(dockerfile, {"blaxel.toml": "[entrypoint]\nprod = \"/x echo 'a b'\"\n"})
+    assert outcome.result is not None, outcome.message
+    assert json.loads(outcome.result)["command"] == ["/x", "echo", "a b"]
+
+
 def test_a_node_that_builds_dockerfiles_says_so_and_attempts_what_held_them(ground: Yard) -> None:
     (node,) = ground.engine.nodes()
     assert "dockerfiles" in node.capabilities
-    outcome = ground.build("FROM scratch\nCOPY busybox /x\nCMD x\n")
+    outcome = ground.build(
+        'FROM scratch\nCOPY busybox /x\nCMD ["/x"]\n', {"blaxel.toml": '[entrypoint]\nprod = "/y"\n'}
+    )
+    assert outcome.result is not None, outcome.message
+    assert json.loads(outcome.result)["command"] == ["/x"]
+    assert "[entrypoint] in blaxel.toml says nothing" in ground.log("the image says what it runs")
     assert outcome.protections is not None
     had = read_had(outcome.protections)
     assert had.level == "container"
     assert {Protection.OWN_ROOT, Protection.HIDDEN_PROCESSES, Protection.SECCOMP} <= {*had.by}
     # it is root in there, and shares its numbers
     assert {Protection.CAPABILITIES, Protection.OWN_UID, Protection.LANDLOCK}.isdisjoint(had.by)
-
-
-def test_an_image_that_says_nothing_to_run_runs_what_the_folder_says(ground: Yard) -> None:
-    dockerfile = "FROM scratch\nCOPY busybox /x\n"
-    outcome = ground.build(dockerfile, {"blaxel.toml": "[entrypoint]\nprod = \"/x echo 'a b'\"\n"})
-    assert outcome.result is not None, outcome.message
-    assert json.loads(outcome.result)["command"] == ["/x", "echo", "a b"]
-    outcome = ground.build(f'{dockerfile}CMD ["/x"]\n', {"blaxel.toml": '[entrypoint]\nprod = "/y"\n'})
-    assert outcome.result is not None, outcome.message
-    assert json.loads(outcome.result)["command"] == ["/x"]
-    assert "[entrypoint] in blaxel.toml says nothing" in ground.log("the image says what it runs")
 
 
 def _says(process: psutil.Process, *words: str) -> bool:
