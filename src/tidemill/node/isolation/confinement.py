@@ -27,6 +27,7 @@ class Files:
 class Confinement:
     """What is None, False or empty is not asked for. What is asked for and cannot be done: the command does not start.
 
+    ``alone``: nobody else is ``uid``.
     ``uid`` is the user, and the group of the same number, to run as; ``processes`` the most processes and threads of
     that user. ``volumes`` are mounted for the command alone. ``show`` are paths that ``uid`` shall reach whatever the
     modes of the directories above them.
@@ -36,6 +37,7 @@ class Confinement:
     """
 
     uid: int | None = None
+    alone: bool = False
     processes: int | None = None
     network: bool = True
     volumes: tuple[Volume, ...] = ()
@@ -52,6 +54,8 @@ class Confinement:
         yield from self._of_network()
         if self.uid is not None:
             yield f"--uid={self.uid}"
+        if self.alone:
+            yield "--alone"
         if self.processes is not None:
             yield f"--nproc={self.processes}"
         yield from self._of_mounts()

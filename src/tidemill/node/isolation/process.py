@@ -109,6 +109,7 @@ class ProcessIsolation:
         own = (*needs.write, *self._ground.write, *(Path(each.path) for each in needs.volumes))
         return Confinement(
             uid=seat.uid,
+            alone=seat.uid is not None and not seat.shared,
             processes=PROCESSES_MAX if seat.uid is not None else None,
             network=needs.network,
             listen=needs.listen,

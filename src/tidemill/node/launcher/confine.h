@@ -38,6 +38,7 @@ struct wish {
     const char *ruleset;
     bool calls;
     bool apart;
+    bool alone;
     struct path paths[PATHS_MAX];
     size_t path_count;
     char **command;

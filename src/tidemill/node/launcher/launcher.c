@@ -19,6 +19,7 @@
  *   --keep-ruleset     what --files makes is given to whoever holds CONTROL_FD's other end; commands that are confined to the
  *                      same files, under whatever names, may be given it as --ruleset=FD, instead of --files
  *   --uid=N            it runs as user and group N, in no other group
+ *   --alone            and nobody else is user N: to kill the tree is to kill all that is of that user
  *   --powerless        it has no capabilities and gets none, root or not
  *   --calls            the system calls in calls.c fail (seccomp)
  *   --apart            it may not change the limits and the priority of other processes of its user (seccomp)
@@ -95,6 +96,8 @@ static int command_status;
 /* whether the command is a place with a launcher in it; `within.control` is -1 when it is not, or nobody is left there */
 static bool runs_within;
 static bool ordered;
+/* the command's user where nobody else is it, NULL otherwise */
+static const char *sole_user;
 static struct within within = {.control = -1, .theirs = -1, .environment = -1};
 
 /* of a command that runs and that nobody has been told of yet: since when, by the kernel's clock of starts and by ours */
@@ -320,12 +323,46 @@ static void drain_child_signals(void)
     }
 }
 
+/* Becomes the user and kills all that is of it, which the kernel does in one step that no fork outruns. */
+static int kill_as(const char *user)
+{
+    uid_t uid = (uid_t)strtoul(user, NULL, 10);
+    /* root, or who kept a capability, would kill everybody */
+    if (uid == 0 || !become(user) || !drop_capabilities() || getuid() != uid || geteuid() != uid)
+        return 1;
+    return kill(-1, SIGKILL) == 0 || errno == ESRCH ? 0 : 1;
+}
+
+/* Kills all that is of the command's user. False when that cannot be done. */
+static bool kill_user(void)
+{
+    int status = 0;
+    pid_t ended = 0;
+    pid_t killer = sole_user == NULL ? -1 : fork();
+    if (killer == 0)
+        _exit(kill_as(sole_user));
+    if (killer < 0)
+        return false;
+    for (int round = 0; round < STOP_ROUNDS && ended == 0; round++) {
+        struct pollfd wait = {.fd = child_signals, .events = POLLIN};
+        poll(&wait, 1, KILL_ROUND_MS);
+        drain_child_signals();
+        ended = waitpid(killer, &status, WNOHANG);
+    }
+    if (ended == 0) {
+        /* it was of that user for a moment, and is stopped by the others of it */
+        kill(killer, SIGKILL);
+        waitpid(killer, &status, 0);
+    }
+    return ended == killer && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 static void kill_tree(void)
 {
     if (!reap())
         return;
     /* with the first process of a list of its own the kernel ends all of it, however fast it grows */
-    if (getpid() != 1 && !runs_within)
+    if (getpid() != 1 && !runs_within && !kill_user())
         stop_tree();
     do {
         struct pollfd wait = {.fd = child_signals, .events = POLLIN};
@@ -378,6 +415,7 @@ static bool take_option(struct wish *wish, const char *word)
         {"--powerless", &wish->powerless},
         {"--files", &wish->files},
         {"--keep-ruleset", &wish->keep_ruleset},
+        {"--alone", &wish->alone},
         {"--calls", &wish->calls},
         {"--apart", &wish->apart},
         {"--within", &wish->within},
@@ -648,6 +686,7 @@ int main(int argc, char **argv)
     sigaddset(&all, SIGCHLD);
     child_signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     runs_within = wish.within;
+    sole_user = wish.alone ? wish.uid : NULL;
     read_nothing();
     failure.step = child_signals < 0 ? "launcher" : prepare(&wish);
     failure.error = errno;
