@@ -192,3 +192,12 @@ def test_all_that_is_in_a_directory_counts_and_links_lead_nowhere(tmp_path: Path
     assert held({room: NOTHING})[room] < 10 * MB
     shutil.rmtree(room)
     assert held({room: NOTHING}) == {room: 0}
+
+
+def test_files_with_nothing_in_them_are_bounded_too(cell: Prison, place: tuple[Node, Level]) -> None:
+    """What they take is memory of the kernel, which nobody else counts where there are no groups."""
+    if place[0] in LOOKED_AFTER:
+        pytest.skip("this node looks after directories: tests/node/test_trees.py")
+    count = "cd $TIDEMILL_WORK_DIR && for i in $(seq 40); do touch $(seq -f $i-%g 100) 2>/dev/null || break; done; "
+    count += "test $(ls | wc -l) -gt 1000 && test $(ls | wc -l) -lt 2100"
+    assert cell.try_inside(count, disk_mb=4).kind is OutcomeKind.SUCCEEDED

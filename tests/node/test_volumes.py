@@ -185,3 +185,11 @@ def test_a_directory_with_too_much_in_it_is_not_shown_again(launch: Launch, tmp_
     for number in range(600):
         (tmp_path / str(number)).touch()
     assert launch("true", options=[f"--volume={MB}:rw:{tmp_path}/made"]).line() == "failed volume 7"
+
+
+def test_files_with_nothing_in_them_fill_it_too(cell: Prison) -> None:
+    count = "cd /tidemill-data && for i in $(seq 40); do touch $(seq -f $i-%g 100) 2>/dev/null || break; done; "
+    count += "test $(ls | wc -l) -gt 1000 && test $(ls | wc -l) -lt 2100"
+    outcome = cell.try_inside(count, volumes=(Volume(path="/tidemill-data", size_mb=4),))
+    # bubblewrap makes those of a sandbox, and knows no such bound
+    assert succeeded(outcome) == (cell.rig.settings.isolation == Level.PROCESS)

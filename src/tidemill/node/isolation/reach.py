@@ -11,6 +11,8 @@ _CLONE_NEWNS: Final = 0x00020000
 _MS_NOSUID_NODEV: Final = 2 | 4
 _MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
 _MNT_DETACH_NOFOLLOW: Final = 2 | 8
+_PAGE_BYTES: Final = 4096
+_FILES_MIN: Final = 1024
 _MS_REC_SLAVE: Final = (1 << 14) | (1 << 19)
 
 
@@ -49,7 +51,9 @@ def mount_memory(folder: str, size_bytes: int) -> None:
 
     It is ours, and others may pass through. Whose memory it is: of whoever fills it.
     """
-    options = f"mode=0711,size={size_bytes}".encode()
+    # a file takes memory though nothing is in it: as many as there are pages, and some
+    files = size_bytes // _PAGE_BYTES + _FILES_MIN
+    options = f"mode=0711,size={size_bytes},nr_inodes={files}".encode()
     _check(_libc().mount(b"tidemill", os.fsencode(folder), b"tmpfs", _MS_NOSUID_NODEV, options))
 
 

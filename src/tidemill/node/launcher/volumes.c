@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { ENTRIES_MAX = 512, NAMES_BYTES = 32768, DIRENT_LENGTH = 16, DIRENT_NAME = 19 };
+enum { ENTRIES_MAX = 512, NAMES_BYTES = 32768, DIRENT_LENGTH = 16, DIRENT_NAME = 19, PAGE_BYTES = 4096, FILES_MIN = 1024 };
 
 /* the same on every architecture; Linux 5.2 */
 enum { CALL_OPEN_TREE = 428, CALL_MOVE_MOUNT = 429 };
@@ -184,7 +184,9 @@ static bool mount_volume(const char *volume, const char *uid)
     snprintf(user, sizeof user, "%u", (unsigned int)geteuid());
     if (uid == NULL)
         uid = user;
-    snprintf(options, sizeof options, "mode=0755,size=%llu,uid=%s,gid=%s", bytes, uid, uid);
+    /* a file takes memory though nothing is in it: as many as there are pages, and some */
+    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu,uid=%s,gid=%s", bytes,
+             bytes / PAGE_BYTES + FILES_MIN, uid, uid);
     return make_directory(path) &&
            mount("tidemill", path, "tmpfs", MS_NOSUID | MS_NODEV | (read_only ? MS_RDONLY : 0), options) == 0;
 }
