@@ -29,7 +29,8 @@ _STILL: Final = "still"
 _WORDS: Final = ("/bin/sleep", "1000")
 # half of a task's memory, as of a job that does not say (docs/limits.md)
 _ROOM_BYTES: Final = MEMORY_MB << 19
-_NOT_OURS: Final = ("--join=", "--listen=")
+# a group has another name each time; the rest is about what comes later, not about how this command starts
+_NOT_OURS: Final = ("--join=", "--listen=", "--alone", "--keep-ruleset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

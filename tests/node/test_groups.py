@@ -12,7 +12,7 @@ import pytest
 
 from tests.node.rig import PATIENCE_S, alive, until
 from tidemill.node.limits.files import CgroupFiles
-from tidemill.node.limits.groups import Control, Group, GroupLimits, Hierarchy, Kill
+from tidemill.node.limits.groups import Control, Group, GroupLimits, Hierarchy, Kill, Usage
 from tidemill.node.limits.keeper import SPARE_MAX, Keeper, Kept
 from tidemill.node.limits.leftovers import clear
 from tidemill.node.limits.places import PREFIX, own_places
@@ -326,6 +326,23 @@ def test_what_was_killed_before_anybody_listened_is_heard_of(keeping: Keeping) -
     kept.close()
     keeping.run_until_removed()
     if not survived:
+        pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
+    assert keeping.told == ["out of memory"]
+
+
+def test_a_kill_is_heard_of_whose_event_came_just_before_anybody_listened(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = keeping.group()
+    kills = iter((0, 0, 1))
+    monkeypatch.setattr(Group, "usage", lambda _group: Usage(oom_kills=next(kills, 1)))
+    kept._listen()
+    tells = kept._event is not None
+    if tells:
+        keeping.run(lambda: keeping.told)
+    kept.close()
+    keeping.run_until_removed()
+    if not tells:
         pytest.skip("the kernel of this machine kills whole groups, and tells nobody")
     assert keeping.told == ["out of memory"]
 

@@ -86,8 +86,8 @@ class Kept:
             log.warning("group %s is not told of kills for memory: %s", self._group.name, error)
         if self._event is not None:
             self._loop.watch(self._event, READ, self._notified)
-            # of what came before nobody has told
-            self._look(_LOOKS)
+            # of what came before nobody has told, and what it tells of may be yet to come
+            self._look(0)
 
     def _notified(self, _events: int) -> None:
         assert self._event is not None
